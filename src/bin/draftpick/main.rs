@@ -1,0 +1,3 @@
+//! The `draftpick` command line.
+
+fn main() {}

@@ -1,0 +1,158 @@
+//! One position's problem: the draft law, the target law and the number of drafts.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use crate::pmf::{Pmf, Token};
+
+/// The largest number of drafts accepted.
+pub const MAX_DRAFTS: usize = 64;
+
+/// The draft law `p`, the target law `q` over the same vocabulary, and the number `k` of drafts drawn from `p`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    draft: Pmf,
+    target: Pmf,
+    k: usize,
+}
+
+/// Why a [`Problem`] was refused.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ProblemError {
+    /// The two laws are over vocabularies of different size.
+    Vocabulary {
+        /// The draft law's.
+        draft: usize,
+        /// The target law's.
+        target: usize,
+    },
+    /// `k` is 0 or above [`MAX_DRAFTS`].
+    Drafts {
+        /// The offending number.
+        k: usize,
+    },
+}
+
+impl fmt::Display for ProblemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProblemError::Vocabulary { draft, target } => {
+                write!(f, "the draft law has {draft} tokens, the target law {target}; they must share a vocabulary")
+            }
+            ProblemError::Drafts { k } => write!(f, "k is {k}; it must be 1 to {MAX_DRAFTS} drafts"),
+        }
+    }
+}
+
+impl std::error::Error for ProblemError {}
+
+pub(crate) fn check_k(k: usize) -> Result<(), ProblemError> {
+    if (1..=MAX_DRAFTS).contains(&k) { Ok(()) } else { Err(ProblemError::Drafts { k }) }
+}
+
+impl Problem {
+    /// Puts the two laws together.
+    ///
+    /// # Errors
+    /// The vocabularies differ in size, or `k` is not in `1..=`[`MAX_DRAFTS`].
+    pub fn new(draft: Pmf, target: Pmf, k: usize) -> Result<Self, ProblemError> {
+        if draft.vocab() != target.vocab() {
+            return Err(ProblemError::Vocabulary { draft: draft.vocab(), target: target.vocab() });
+        }
+        check_k(k)?;
+        Ok(Problem { draft, target, k })
+    }
+
+    /// The same laws with another number of drafts.
+    ///
+    /// # Errors
+    /// `k` is not in `1..=`[`MAX_DRAFTS`].
+    pub fn with_k(self, k: usize) -> Result<Self, ProblemError> {
+        check_k(k)?;
+        Ok(Problem { k, ..self })
+    }
+
+    /// The draft law `p`.
+    pub fn draft(&self) -> &Pmf {
+        &self.draft
+    }
+
+    /// The target law `q`.
+    pub fn target(&self) -> &Pmf {
+        &self.target
+    }
+
+    /// The number of drafts.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+}
+
+/// Read access to the two laws of one position, whatever holds them.
+///
+/// Implemented by [`Problem`] (probabilities in f64), by references to one, and by
+/// `LogitPair` (two rows of f32 logits, read in place).
+pub trait Laws {
+    /// The size of the shared vocabulary.
+    fn vocab(&self) -> usize;
+
+    /// `(p(token), q(token))`. `token` is below [`vocab`](Laws::vocab); `O(1)`.
+    fn masses(&self, token: Token) -> (f64, f64);
+
+    /// Hands over all probabilities in order, in blocks: the first token of the block, its `p`s and its `q`s.
+    /// Stops when `visit` says so. `O(V)`.
+    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>);
+}
+
+impl Laws for Problem {
+    fn vocab(&self) -> usize {
+        self.draft.vocab()
+    }
+
+    fn masses(&self, token: Token) -> (f64, f64) {
+        (self.draft.as_slice()[token as usize], self.target.as_slice()[token as usize])
+    }
+
+    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>) {
+        let _ = visit(0, self.draft.as_slice(), self.target.as_slice());
+    }
+}
+
+impl<L: Laws + ?Sized> Laws for &L {
+    fn vocab(&self) -> usize {
+        (**self).vocab()
+    }
+
+    fn masses(&self, token: Token) -> (f64, f64) {
+        (**self).masses(token)
+    }
+
+    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>) {
+        (**self).blocks(visit);
+    }
+}
+
+/// Calls `visit(token, p, q)` for every token in order.
+pub(crate) fn for_each_token<L: Laws + ?Sized>(laws: &L, mut visit: impl FnMut(Token, f64, f64)) {
+    laws.blocks(&mut |start, p, q| {
+        for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
+            visit((start + i) as Token, p, q);
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_mismatched_vocabularies_and_bad_k() {
+        let (three, two) = (Pmf::uniform(3).unwrap(), Pmf::uniform(2).unwrap());
+        assert_eq!(Problem::new(three.clone(), two, 1), Err(ProblemError::Vocabulary { draft: 3, target: 2 }));
+        for k in [0, MAX_DRAFTS + 1] {
+            assert_eq!(Problem::new(three.clone(), three.clone(), k), Err(ProblemError::Drafts { k }));
+        }
+    }
+}

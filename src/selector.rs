@@ -1,0 +1,286 @@
+//! What every selection rule offers: its exact law, its fast path, its acceptance.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use rand::{Rng, RngExt};
+
+use crate::pmf::{Coin, Token};
+use crate::problem::{Laws, MAX_DRAFTS};
+
+/// The coins that any selection takes at most: one for each draft, one to accept, one to resample.
+pub const MAX_COINS: usize = MAX_DRAFTS + 2;
+
+/// A rule that picks the output token among `k` drafts, or resamples it, so that the output has *exactly* the
+/// target law `q` when the drafts have the law that [`drawn`](Selector::drawn) names.
+///
+/// The contract, for every implementor, with `P(x)` the probability of the draft tuple `x` under that law:
+///
+/// 1. `Σ_x P(x) · law(x) = q`;
+/// 2. for uniform coins, [`select`](Selector::select) returns a token with the law [`law`](Selector::law) names;
+/// 3. [`acceptance`](Selector::acceptance) is the probability of [`Selection::Draft`].
+///
+/// A selector is prepared once for one position (all `O(V)` work) and may then select any number of times.
+pub trait Selector {
+    /// The number of draft tokens that [`law`](Selector::law) and [`select`](Selector::select) expect.
+    fn drafts(&self) -> usize;
+
+    /// The law of the output token given the drafts, one probability for each token of the vocabulary: the
+    /// specification, short and slow, which tests enumerate.
+    ///
+    /// # Errors
+    /// The wrong number of drafts, a token outside the vocabulary, or one that could not have been drawn.
+    fn law(&self, drafts: &[Token]) -> Result<Vec<f64>, SelectError>;
+
+    /// Picks a draft or resamples: the fast path. `coins` holds one coin for each draft, then the accept coin,
+    /// then the residual coin; a rule leaves alone those it does not need.
+    ///
+    /// Allocates nothing. `O(k)`, and `O(V)` more when it has to resample.
+    ///
+    /// # Errors
+    /// As [`law`](Selector::law), or the wrong number of coins.
+    fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError>;
+
+    /// The probability that a draft is accepted.
+    fn acceptance(&self) -> Acceptance;
+
+    /// How the drafts must have been drawn.
+    fn drawn(&self) -> Drawn {
+        Drawn::Independent
+    }
+
+    /// [`select`](Selector::select) with fresh coins from `rng`.
+    ///
+    /// # Errors
+    /// As [`select`](Selector::select).
+    fn select_with(&self, drafts: &[Token], rng: &mut dyn Rng) -> Result<Selection, SelectError> {
+        let mut coins = [Coin::ZERO; MAX_COINS];
+        let coins = &mut coins[..self.drafts() + 2];
+        coins.fill_with(|| rng.random());
+        self.select(drafts, coins)
+    }
+}
+
+/// How a selector's drafts must have been drawn from the draft law.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// Each by itself: `P(x) = Π p(xᵢ)`.
+    Independent,
+    /// Each from what the ones before it left: `P(x) = Π p(xᵢ) / (1 − p(x₁) − … − p(xᵢ₋₁))`, all distinct.
+    WithoutReplacement,
+}
+
+/// The outcome of a selection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// The draft with this index was accepted.
+    Draft(usize),
+    /// No draft was accepted; this token was drawn from the residual law.
+    Residual(Token),
+}
+
+impl Selection {
+    /// The output token, given the drafts that the selection was made from.
+    ///
+    /// # Panics
+    /// If `drafts` is shorter than the slice that the selection was made from.
+    pub fn token(self, drafts: &[Token]) -> Token {
+        match self {
+            Selection::Draft(index) => drafts[index],
+            Selection::Residual(token) => token,
+        }
+    }
+}
+
+/// A probability of acceptance.
+///
+/// Exact (`standard_error` 0) for every rule but recursive rejection without replacement, whose acceptance has no
+/// short closed form for `k ≥ 3`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Acceptance {
+    /// The probability, in `[0, 1]`.
+    pub value: f64,
+    /// The standard error of `value`: 0 when it is exact within rounding.
+    pub standard_error: f64,
+}
+
+impl Acceptance {
+    pub(crate) fn exact(value: f64) -> Self {
+        Acceptance { value: value.clamp(0.0, 1.0), standard_error: 0.0 }
+    }
+}
+
+/// Why a selection could not be made.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// The number of drafts is not the selector's.
+    DraftCount {
+        /// The selector's [`drafts`](Selector::drafts).
+        expected: usize,
+        /// The number given.
+        given: usize,
+    },
+    /// The number of coins is not the number of drafts plus two.
+    CoinCount {
+        /// The number wanted.
+        expected: usize,
+        /// The number given.
+        given: usize,
+    },
+    /// A draft token is outside the vocabulary.
+    OutOfVocabulary {
+        /// Which draft.
+        draft: usize,
+        /// Its token.
+        token: Token,
+        /// The size of the vocabulary.
+        vocab: usize,
+    },
+    /// A draft token has probability 0 under its own draft law: it was drawn from another one.
+    NotDrawn {
+        /// Which draft.
+        draft: usize,
+        /// Its token.
+        token: Token,
+    },
+    /// Two drafts are the same token although drawn without replacement.
+    Repeated {
+        /// The later of the two drafts.
+        draft: usize,
+        /// Its token.
+        token: Token,
+    },
+    /// The draft was rejected and rounding left the residual law no mass; the probability of this is below 1e-15.
+    NoResidual,
+}
+
+impl fmt::Display for SelectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SelectError::DraftCount { expected, given } => {
+                write!(f, "{given} drafts were given to a selector prepared for {expected}")
+            }
+            SelectError::CoinCount { expected, given } => {
+                write!(f, "{given} coins were given; one a draft and two more make {expected}")
+            }
+            SelectError::OutOfVocabulary { draft, token, vocab } => {
+                write!(f, "draft {draft} is token {token}, outside the vocabulary of {vocab}")
+            }
+            SelectError::NotDrawn { draft, token } => write!(
+                f,
+                "draft {draft} is token {token}, which has probability 0 under the draft law: \
+                 was it drawn after another temperature or filter?"
+            ),
+            SelectError::Repeated { draft, token } => {
+                write!(f, "draft {draft} repeats token {token}, but these drafts are drawn without replacement")
+            }
+            SelectError::NoResidual => {
+                write!(f, "the residual law has no mass left to resample from; the two laws agree within rounding")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SelectError {}
+
+/// Checks the drafts that `law` and `select` are given.
+pub(crate) fn check_drafts<L: Laws>(laws: &L, k: usize, drafts: &[Token]) -> Result<(), SelectError> {
+    if drafts.len() != k {
+        return Err(SelectError::DraftCount { expected: k, given: drafts.len() });
+    }
+    for (draft, &token) in drafts.iter().enumerate() {
+        if token as usize >= laws.vocab() {
+            return Err(SelectError::OutOfVocabulary { draft, token, vocab: laws.vocab() });
+        }
+        // Not `<= 0`: what is no positive number must not pass.
+        if !(laws.masses(token).0 > 0.0) {
+            return Err(SelectError::NotDrawn { draft, token });
+        }
+    }
+    Ok(())
+}
+
+/// The coins of one selection, taken apart.
+pub(crate) struct Coins<'a> {
+    /// One for each draft.
+    pub drafts: &'a [Coin],
+    /// For the one acceptance of a select-then-accept rule.
+    pub accept: Coin,
+    /// For the residual draw.
+    pub residual: Coin,
+}
+
+/// Takes the coins of a `k`-draft selection apart.
+pub(crate) fn split_coins(k: usize, coins: &[Coin]) -> Result<Coins<'_>, SelectError> {
+    match coins {
+        [drafts @ .., accept, residual] if drafts.len() == k => {
+            Ok(Coins { drafts, accept: *accept, residual: *residual })
+        }
+        _ => Err(SelectError::CoinCount { expected: k + 2, given: coins.len() }),
+    }
+}
+
+/// Draws from the law proportional to `mass(p, q)`, whose sum over the vocabulary is `total`. `O(V)`.
+///
+/// The sum of the masses visited may round to less than `total`: a coin beyond it belongs to the last token that has
+/// any mass. A token without mass never comes out.
+///
+/// # Errors
+/// [`SelectError::NoResidual`] if no token has mass.
+pub(crate) fn draw_residual<L: Laws>(
+    laws: &L,
+    total: f64,
+    coin: Coin,
+    mass: impl Fn(f64, f64) -> f64,
+) -> Result<Token, SelectError> {
+    let threshold = coin.get() * total;
+    let mut cumulative = 0.0;
+    let mut found = None;
+    laws.blocks(&mut |start, p, q| {
+        for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
+            let mass = mass(p, q);
+            if mass > 0.0 {
+                cumulative += mass;
+                found = Some((start + i) as Token);
+                if threshold < cumulative {
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    found.ok_or(SelectError::NoResidual)
+}
+
+/// `Σ_y mass(p(y), q(y))`.
+pub(crate) fn sum_over<L: Laws>(laws: &L, mass: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut sum = 0.0;
+    laws.blocks(&mut |_, p, q| {
+        sum += p.iter().zip(q).map(|(&p, &q)| mass(p, q)).sum::<f64>();
+        ControlFlow::Continue(())
+    });
+    sum
+}
+
+/// Adds `share` of the law proportional to `mass(p, q)` to `law`.
+///
+/// # Errors
+/// [`SelectError::NoResidual`] if there is a share to give and no token has mass.
+pub(crate) fn add_residual<L: Laws>(
+    law: &mut [f64],
+    laws: &L,
+    share: f64,
+    mass: impl Fn(f64, f64) -> f64,
+) -> Result<(), SelectError> {
+    if share <= 0.0 {
+        return Ok(());
+    }
+    let total = sum_over(laws, &mass);
+    if !(total > 0.0) {
+        // A share that is rounding noise of the acceptances has nowhere to go and need not.
+        return if share <= 1e-15 { Ok(()) } else { Err(SelectError::NoResidual) };
+    }
+    crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * mass(p, q) / total);
+    Ok(())
+}
