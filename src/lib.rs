@@ -1,10 +1,17 @@
 //! Lossless draft selection for speculative decoding, by optimal transport.
 
+pub mod bound;
+pub mod kseq;
+pub mod layout;
 pub mod maximal;
+pub mod optimal;
 pub mod pmf;
 pub mod problem;
+mod ratio;
+pub mod recursive;
 pub mod rule;
 pub mod selector;
+mod winner;
 
 pub use pmf::{Coin, Pmf, Sampling, Token};
 pub use problem::{Laws, Problem};

@@ -13,7 +13,8 @@
 use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, Problem};
 use crate::selector::{
-    Acceptance, SelectError, Selection, Selector, add_residual, check_drafts, draw_residual, split_coins, sum_over,
+    Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, draw_residual,
+    split_coins, sum_over,
 };
 
 /// The maximal coupling of one draft with the target. Uses the accept coin and the residual coin.
@@ -24,14 +25,14 @@ pub struct Maximal<L = Problem> {
     residual: f64,
 }
 
-fn residual(p: f64, q: f64) -> f64 {
+fn residual(_: Token, p: f64, q: f64) -> f64 {
     (q - p).max(0.0)
 }
 
 impl<L: Laws> Maximal<L> {
     /// Prepares the coupling for one draft, whatever the `k` of the problem. `O(V)`.
     pub fn new(laws: L) -> Self {
-        let acceptance = sum_over(&laws, f64::min);
+        let acceptance = sum_over(&laws, |_, p, q| p.min(q));
         let residual = sum_over(&laws, residual);
         Maximal { laws, acceptance, residual }
     }
@@ -46,7 +47,7 @@ impl<L: Laws> Selector for Maximal<L> {
         check_drafts(&self.laws, 1, drafts)?;
         let mut law = vec![0.0; self.laws.vocab()];
         let (p, q) = self.laws.masses(drafts[0]);
-        let accept = (q / p).min(1.0);
+        let accept = accept_probability(q, p);
         law[drafts[0] as usize] = accept;
         add_residual(&mut law, &self.laws, 1.0 - accept, residual)?;
         Ok(law)
@@ -57,7 +58,7 @@ impl<L: Laws> Selector for Maximal<L> {
         let coins = split_coins(1, coins)?;
         let (p, q) = self.laws.masses(drafts[0]);
         // Strictly below: a coin of 0 must not accept a token of target probability 0.
-        if coins.accept.get() < q / p {
+        if coins.accept.get() < accept_probability(q, p) {
             return Ok(Selection::Draft(0));
         }
         draw_residual(&self.laws, self.residual, coins.residual, residual).map(Selection::Residual)

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::kseq::KSeq;
 use crate::maximal::Maximal;
+use crate::optimal::Optimal;
 use crate::problem::Problem;
+use crate::recursive::{Recursive, RecursiveDistinct};
 use crate::selector::Selector;
 
 /// A selection rule of this crate.
@@ -13,16 +16,28 @@ use crate::selector::Selector;
 pub enum Rule {
     /// [`Maximal`]: one draft only.
     Maximal,
+    /// [`Recursive`]: drafts with replacement.
+    Recursive,
+    /// [`RecursiveDistinct`]: drafts without replacement.
+    RecursiveDistinct,
+    /// [`KSeq`].
+    KSeq,
+    /// [`Optimal`].
+    Optimal,
 }
 
 impl Rule {
     /// All rules, in the order in which tables list them.
-    pub const ALL: [Rule; 1] = [Rule::Maximal];
+    pub const ALL: [Rule; 5] = [Rule::Maximal, Rule::Recursive, Rule::RecursiveDistinct, Rule::KSeq, Rule::Optimal];
 
     /// The name used on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Rule::Maximal => "maximal",
+            Rule::Recursive => "rrs",
+            Rule::RecursiveDistinct => "rrs-wor",
+            Rule::KSeq => "kseq",
+            Rule::Optimal => "optimal",
         }
     }
 
@@ -30,6 +45,10 @@ impl Rule {
     pub fn description(self) -> &'static str {
         match self {
             Rule::Maximal => "maximal coupling of one draft",
+            Rule::Recursive => "recursive rejection, drafts with replacement",
+            Rule::RecursiveDistinct => "recursive rejection, drafts without replacement",
+            Rule::KSeq => "k-SEQ, the rule of SpecTr",
+            Rule::Optimal => "order-statistic coupling, exact",
         }
     }
 
@@ -42,6 +61,10 @@ impl Rule {
     pub fn prepare(self, problem: &Problem) -> Box<dyn Selector + '_> {
         match self {
             Rule::Maximal => Box::new(Maximal::new(problem)),
+            Rule::Recursive => Box::new(Recursive::with_laws(problem, problem.k())),
+            Rule::RecursiveDistinct => Box::new(RecursiveDistinct::with_laws(problem, problem.k())),
+            Rule::KSeq => Box::new(KSeq::with_laws(problem, problem.k())),
+            Rule::Optimal => Box::new(Optimal::with_laws(problem, problem.k())),
         }
     }
 }

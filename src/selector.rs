@@ -221,7 +221,22 @@ pub(crate) fn split_coins(k: usize, coins: &[Coin]) -> Result<Coins<'_>, SelectE
     }
 }
 
-/// Draws from the law proportional to `mass(p, q)`, whose sum over the vocabulary is `total`. `O(V)`.
+/// Probabilities that would be equal but for the rounding of sums differ by a few times 1e-16 of themselves. A
+/// rejection less likely than this is such a rounding: the residual law that it would need has no mass. 10 times
+/// below the 1e-12 to which every law is exact.
+const ROUNDING: f64 = 1e-13;
+
+/// `min(1, q/m)`: the probability of accepting a token of target probability `q` that was selected with probability
+/// `m`, or any other ratio of the kind. 0 if `q` is 0, whatever `m`.
+pub(crate) fn accept_probability(q: f64, m: f64) -> f64 {
+    match () {
+        () if q >= m * (1.0 - ROUNDING) && q > 0.0 => 1.0,
+        () if q > 0.0 => q / m,
+        () => 0.0,
+    }
+}
+
+/// Draws from the law proportional to `mass(token, p, q)`, whose sum over the vocabulary is `total`. `O(V)`.
 ///
 /// The sum of the masses visited may round to less than `total`: a coin beyond it belongs to the last token that has
 /// any mass. A token without mass never comes out.
@@ -232,14 +247,14 @@ pub(crate) fn draw_residual<L: Laws>(
     laws: &L,
     total: f64,
     coin: Coin,
-    mass: impl Fn(f64, f64) -> f64,
+    mass: impl Fn(Token, f64, f64) -> f64,
 ) -> Result<Token, SelectError> {
     let threshold = coin.get() * total;
     let mut cumulative = 0.0;
     let mut found = None;
     laws.blocks(&mut |start, p, q| {
         for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
-            let mass = mass(p, q);
+            let mass = mass((start + i) as Token, p, q);
             if mass > 0.0 {
                 cumulative += mass;
                 found = Some((start + i) as Token);
@@ -253,17 +268,17 @@ pub(crate) fn draw_residual<L: Laws>(
     found.ok_or(SelectError::NoResidual)
 }
 
-/// `Σ_y mass(p(y), q(y))`.
-pub(crate) fn sum_over<L: Laws>(laws: &L, mass: impl Fn(f64, f64) -> f64) -> f64 {
+/// `Σ_y mass(y, p(y), q(y))`.
+pub(crate) fn sum_over<L: Laws>(laws: &L, mass: impl Fn(Token, f64, f64) -> f64) -> f64 {
     let mut sum = 0.0;
-    laws.blocks(&mut |_, p, q| {
-        sum += p.iter().zip(q).map(|(&p, &q)| mass(p, q)).sum::<f64>();
+    laws.blocks(&mut |start, p, q| {
+        sum += p.iter().zip(q).enumerate().map(|(i, (&p, &q))| mass((start + i) as Token, p, q)).sum::<f64>();
         ControlFlow::Continue(())
     });
     sum
 }
 
-/// Adds `share` of the law proportional to `mass(p, q)` to `law`.
+/// Adds `share` of the law proportional to `mass(token, p, q)` to `law`.
 ///
 /// # Errors
 /// [`SelectError::NoResidual`] if there is a share to give and no token has mass.
@@ -271,7 +286,7 @@ pub(crate) fn add_residual<L: Laws>(
     law: &mut [f64],
     laws: &L,
     share: f64,
-    mass: impl Fn(f64, f64) -> f64,
+    mass: impl Fn(Token, f64, f64) -> f64,
 ) -> Result<(), SelectError> {
     if share <= 0.0 {
         return Ok(());
@@ -279,8 +294,8 @@ pub(crate) fn add_residual<L: Laws>(
     let total = sum_over(laws, &mass);
     if !(total > 0.0) {
         // A share that is rounding noise of the acceptances has nowhere to go and need not.
-        return if share <= 1e-15 { Ok(()) } else { Err(SelectError::NoResidual) };
+        return if share <= ROUNDING { Ok(()) } else { Err(SelectError::NoResidual) };
     }
-    crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * mass(p, q) / total);
+    crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * mass(token, p, q) / total);
     Ok(())
 }

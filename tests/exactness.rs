@@ -1,0 +1,168 @@
+//! Losslessness as an equation: for every rule, Σ over all draft tuples of P(drafts)·law(drafts) equals the target.
+//!
+//! `cargo test --test exactness -- --nocapture` prints the largest deviations.
+
+mod common;
+
+use common::{SHAPES, Shape, for_each_tuple, optimum_over_subsets, problem};
+use draftpick::{Problem, Rule, SelectError, Selector, bound};
+use proptest::prelude::*;
+
+/// The bound asked of every rule on every problem.
+const EXACT: f64 = 1e-12;
+
+/// The largest deviation of the output law from the target, and of the enumerated acceptance from the one claimed.
+fn deviation(selector: &dyn Selector, problem: &Problem) -> (f64, f64) {
+    let target = problem.target().as_slice();
+    let mut output = vec![0.0; target.len()];
+    let mut total = 0.0;
+    // The probability that the output is among the drafts: at least the acceptance, which does not count a residual
+    // draw that happens to repeat a draft.
+    let mut served = 0.0;
+    for_each_tuple(problem.draft(), selector.drafts(), selector.drawn(), &mut |drafts, mass| {
+        total += mass;
+        let law = match selector.law(drafts) {
+            Ok(law) => law,
+            // Documented as less likely than 1e-15; the tuple's mass is then missing from the output law below.
+            Err(SelectError::NoResidual) if mass < 1e-15 => return,
+            Err(error) => panic!("{error} for {drafts:?} of probability {mass:e}: {problem:?}"),
+        };
+        assert!(law.iter().all(|share| *share >= 0.0), "negative or NaN share in {law:?} for {drafts:?}");
+        for (token, (sum, share)) in output.iter_mut().zip(&law).enumerate() {
+            *sum += mass * share;
+            if drafts.contains(&(token as u32)) {
+                served += mass * share;
+            }
+        }
+    });
+    assert!((total - 1.0).abs() < 1e-12, "the tuples have mass {total}");
+    let worst = output.iter().zip(target).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    (worst, selector.acceptance().value - served)
+}
+
+fn check(problem: &Problem) -> Result<f64, String> {
+    let mut worst = 0.0f64;
+    for rule in Rule::ALL.into_iter().filter(|rule| rule.takes(problem.k())) {
+        let selector = rule.prepare(problem);
+        let (output, excess) = deviation(&*selector, problem);
+        // Not `output > EXACT`: a NaN must fail.
+        if !(output <= EXACT) {
+            return Err(format!("{rule}: the output law is off by {output:e} on {problem:?}"));
+        }
+        if !(excess <= EXACT) {
+            return Err(format!("{rule} claims {excess:e} more acceptance than it has on {problem:?}"));
+        }
+        worst = worst.max(output);
+    }
+    Ok(worst)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn every_rule_is_lossless(
+        shape in prop::sample::select(SHAPES.to_vec()),
+        vocab in 1usize..=6,
+        k in 1usize..=4,
+        seed in any::<u64>(),
+    ) {
+        let problem = problem(shape, vocab, k, seed);
+        if let Err(message) = check(&problem) {
+            return Err(TestCaseError::fail(message));
+        }
+    }
+}
+
+#[test]
+fn the_largest_deviation_over_a_fixed_set_of_problems() {
+    let mut problems = 0;
+    let mut worst = 0.0f64;
+    for shape in SHAPES {
+        for vocab in 1..=6 {
+            for k in 1..=4 {
+                for seed in 0..12 {
+                    worst = worst.max(check(&problem(shape, vocab, k, seed)).unwrap());
+                    problems += 1;
+                }
+            }
+        }
+    }
+    println!("largest |Σ P·law − q| over {problems} problems and all rules: {worst:.2e}");
+}
+
+#[test]
+fn acceptances_agree_with_each_other_and_with_the_subsets() {
+    let (mut optimal, mut problems) = (0.0f64, 0);
+    for shape in SHAPES {
+        for vocab in 1..=6 {
+            for k in 1..=6 {
+                for seed in 100..160 {
+                    let problem = problem(shape, vocab, k, seed);
+                    let optimum = optimum_over_subsets(&problem);
+                    let closed = bound::alpha_star(&problem);
+                    assert!((closed - optimum).abs() <= 1e-12, "closed form {closed}, subsets {optimum}: {problem:?}");
+                    for rule in Rule::ALL.into_iter().filter(|rule| rule.takes(k)) {
+                        // Without replacement another optimum holds.
+                        if rule == Rule::RecursiveDistinct {
+                            continue;
+                        }
+                        let acceptance = rule.prepare(&problem).acceptance().value;
+                        assert!(acceptance <= optimum + 1e-12, "{rule} beats the optimum: {problem:?}");
+                        if rule == Rule::Optimal {
+                            let gap = (acceptance - optimum).abs();
+                            assert!(gap <= 1e-9, "optimal is off by {gap:e}: {problem:?}");
+                            optimal = optimal.max(gap);
+                        }
+                        if rule == Rule::KSeq {
+                            let least = bound::guarantee(k).unwrap() * optimum;
+                            assert!(acceptance >= least - 1e-12, "k-SEQ misses its guarantee: {problem:?}");
+                        }
+                    }
+                    problems += 1;
+                }
+            }
+        }
+    }
+    println!("largest |optimal − optimum over subsets| over {problems} problems: {optimal:.2e}");
+}
+
+#[test]
+fn test_vectors() {
+    let acceptance = |rule: Rule, problem: &Problem| rule.prepare(problem).acceptance().value;
+    type Vector<'a> = (&'a [f64], &'a [f64], usize, f64, f64, f64);
+    let (first, second): (&[f64], &[f64]) = (&[0.5, 0.3, 0.2], &[0.2, 0.3, 0.5]);
+    let vectors: [Vector; 7] = [
+        (first, second, 1, 0.7, 1.0, 0.7),
+        (first, second, 2, 0.86, 1.4567764363, 0.7913552873),
+        (first, second, 3, 0.988, 1.7925930283, 0.8585186057),
+        (first, second, 4, 1.0, 2.0300358391, 0.9060071678),
+        (&[0.5, 0.5], &[0.75, 0.25], 2, 1.0, 1.3090169944, 0.9045084972),
+        (&[0.9, 0.1], &[0.1, 0.9], 4, 0.4439, 3.2831039454, 0.4283103945),
+        (&[0.7, 0.2, 0.1], &[0.1, 0.2, 0.7], 3, 0.571, 2.3718432387, 0.5371843239),
+    ];
+    for (p, q, k, alpha, rho, p_acc) in vectors {
+        let problem = Problem::new(draftpick::Pmf::new(p).unwrap(), draftpick::Pmf::new(q).unwrap(), k).unwrap();
+        let kseq = draftpick::kseq::KSeq::new(problem.clone());
+        for (computed, expected, epsilon) in [
+            (bound::alpha_star(&problem), alpha, 1e-12),
+            (acceptance(Rule::Optimal, &problem), alpha, 1e-12),
+            (kseq.rho(), rho, 5e-10),
+            (kseq.acceptance().value, p_acc, 5e-10),
+        ] {
+            approx::assert_abs_diff_eq!(computed, expected, epsilon = epsilon);
+        }
+    }
+    for (k, expected) in [(2, 0.76), (3, 0.808), (4, 0.8464)] {
+        let problem =
+            Problem::new(draftpick::Pmf::new(first).unwrap(), draftpick::Pmf::new(second).unwrap(), k).unwrap();
+        approx::assert_abs_diff_eq!(acceptance(Rule::Recursive, &problem), expected, epsilon = 1e-12);
+    }
+}
+
+#[test]
+fn shapes_are_what_they_say() {
+    let equal = problem(Shape::Equal, 4, 2, 1);
+    assert_eq!(equal.draft(), equal.target());
+    assert_eq!(bound::alpha_star(&problem(Shape::Disjoint, 5, 2, 1)), 0.0);
+}
