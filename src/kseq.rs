@@ -46,11 +46,11 @@ struct Active {
     q: f64,
 }
 
-/// The residual that is left where the bisection for `rho` starts: below it `rho = 1` is the root.
+/// An excess `p_acc − rho·beta` that is rounding of 0: both terms are sums of at most 1.
 ///
-/// `p_acc(1) − beta(1)` is 0 when `p = q` and otherwise at least `beta(1)(1 − beta(1))`, so what is below a few
-/// roundings of 1 is 0.
-const ROOT_AT_ONE: f64 = 4.0 * f64::EPSILON;
+/// Where `q ≤ rho·p` for all tokens and `k` is large the excess is flat, `−(1 − beta)^k`, and may be below the rounding of
+/// 1 over a long stretch: the smallest `rho` of it is wanted, not one that rounding picks.
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
 
 /// `rho*`: the upper end of a bracket that bisection has closed to neighbouring numbers. `O(V)`.
 pub(crate) fn rho_star<L: Laws>(laws: &L, k: usize) -> f64 {
@@ -74,7 +74,7 @@ pub(crate) fn rho_star<L: Laws>(laws: &L, k: usize) -> f64 {
         let beta = whole + discounted / rho + active.iter().map(|a| a.p.min(a.q / rho)).sum::<f64>();
         any_of(beta, k) - rho * beta
     };
-    if excess(1.0, whole, discounted, &active) <= ROOT_AT_ONE {
+    if excess(1.0, whole, discounted, &active) <= ROUNDING {
         return 1.0;
     }
     loop {
@@ -82,7 +82,7 @@ pub(crate) fn rho_star<L: Laws>(laws: &L, k: usize) -> f64 {
         if middle <= lower || middle >= upper {
             return upper;
         }
-        if excess(middle, whole, discounted, &active) > 0.0 {
+        if excess(middle, whole, discounted, &active) > ROUNDING {
             lower = middle;
             active.retain(|a| {
                 let keep = a.ratio > lower;

@@ -298,6 +298,20 @@ impl FreeList {
         while mass > wanted
             && let (Some(top), Some(&next)) = (back(&mut self.window), filled(&mut self.left))
         {
+            if self.window.len() == 1 && next.hi == top.lo {
+                // Nothing is in the way: the whole window slides, not one length of it after the other.
+                self.left.pop();
+                let hi = slide(Segment { lo: next.lo, hi: top.hi }, top.len(), density, k);
+                let lo = (hi - top.len()).max(next.lo);
+                self.window[0] = Segment { lo, hi };
+                push_left(&mut self.left, Segment { lo: next.lo, hi: lo });
+                push_right(&mut self.right, Segment { lo: hi, hi: top.hi });
+                if lo > next.lo {
+                    break;
+                }
+                mass = self.window[0].mass(k);
+                continue;
+            }
             let step = top.len().min(next.len());
             let moved = |t: f64| {
                 Segment { lo: next.hi - t, hi: next.hi }.mass(k) - Segment { lo: top.hi - t, hi: top.hi }.mass(k)
@@ -317,8 +331,11 @@ impl FreeList {
                 break;
             }
         }
-        // Up: the window's bottom goes to the left of the cursor, as much comes in from the right above it.
+        // Up: the window's bottom goes to the left of the cursor, as much comes in from the right above it. One window
+        // length above the cursor lies what a denser window left behind; only rounding could ask for more.
+        let mut risen = 0.0;
         while mass < wanted
+            && risen < length
             && let (Some(bottom), Some(&next)) = (front(&mut self.window), filled(&mut self.right))
         {
             let step = bottom.len().min(next.len());
@@ -329,6 +346,7 @@ impl FreeList {
             let t = root(wanted - mass, step, moved, slope);
             let (low, high) = (cut_up(bottom, t), cut_up(next, t));
             mass += moved(t);
+            risen += step;
             self.window.pop_front();
             self.right.pop();
             push_front(&mut self.window, Segment { lo: low, hi: bottom.hi });
@@ -387,6 +405,42 @@ impl FreeList {
         Segment { lo: at, hi: at }
     }
 }
+
+/// The upper end of the window of length `length` inside `segment` that has mean density `density`, which is not more
+/// than the topmost window has; the bottommost window's where even that is denser.
+fn slide(segment: Segment, length: f64, density: f64, k: u32) -> f64 {
+    let excess = |hi: f64| mean_density(hi - length, hi, k) - density;
+    let (mut lower, mut upper) = (segment.lo + length, segment.hi);
+    // With one draft every density is 1.
+    if k == 1 || excess(lower) >= 0.0 {
+        return lower.min(segment.hi);
+    }
+    // The density k·u^(k−1) at the window's middle is right for a short window; Newton's method does the rest.
+    let mut hi = (density / f64::from(k)).powf(1.0 / (f64::from(k) - 1.0)) + 0.5 * length;
+    for _ in 0..ROUNDS {
+        if !(hi > lower && hi < upper) {
+            hi = 0.5 * (lower + upper);
+        }
+        let error = excess(hi);
+        if error.abs() <= PRECISION * density || upper - lower <= PRECISION * upper {
+            break;
+        }
+        if error > 0.0 {
+            upper = hi;
+        } else {
+            lower = hi;
+        }
+        // The derivative of the mean density is (k·hi^(k−1) − k·lo^(k−1))/length.
+        hi -= error / (f64::from(k) * mean_density(hi - length, hi, k - 1));
+    }
+    hi
+}
+
+/// The most rounds of a root search; bisection alone would close any bracket of f64 in about as many.
+const ROUNDS: usize = 60;
+
+/// The relative precision of a root search: a few roundings.
+const PRECISION: f64 = 4.0 * f64::EPSILON;
 
 fn point_density(u: f64, k: u32) -> f64 {
     f64::from(k) * u.powi(k as i32 - 1)
@@ -461,8 +515,6 @@ fn push_back(window: &mut std::collections::VecDeque<Segment>, segment: Segment)
 /// Newton's method from the chord, kept inside a bracket. It stops when the value is within a rounding of 1 of the
 /// one wanted, which is all that a mass can be told apart by.
 fn root(wanted: f64, step: f64, moved: impl Fn(f64) -> f64, slope: impl Fn(f64) -> f64) -> f64 {
-    const ROUNDS: usize = 60;
-    const PRECISION: f64 = f64::EPSILON / 8.0;
     let whole = moved(step);
     if whole.abs() <= wanted.abs() {
         return step;

@@ -1,6 +1,7 @@
 //! Lossless draft selection for speculative decoding, by optimal transport.
 
 pub mod bound;
+mod classes;
 pub mod kseq;
 pub mod layout;
 pub mod maximal;

@@ -13,28 +13,39 @@
 use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, Problem};
 use crate::selector::{
-    Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, draw_residual,
-    split_coins, sum_over,
+    Acceptance, SelectError, SelectThenAccept, Selection, Selector, check_drafts, split_coins, sum_over,
 };
 
 /// The maximal coupling of one draft with the target. Uses the accept coin and the residual coin.
 #[derive(Clone, Debug)]
 pub struct Maximal<L = Problem> {
     laws: L,
-    acceptance: f64,
     residual: f64,
-}
-
-fn residual(_: Token, p: f64, q: f64) -> f64 {
-    (q - p).max(0.0)
 }
 
 impl<L: Laws> Maximal<L> {
     /// Prepares the coupling for one draft, whatever the `k` of the problem. `O(V)`.
     pub fn new(laws: L) -> Self {
-        let acceptance = sum_over(&laws, |_, p, q| p.min(q));
-        let residual = sum_over(&laws, residual);
-        Maximal { laws, acceptance, residual }
+        let mut selector = Maximal { laws, residual: 0.0 };
+        selector.residual = sum_over(&selector.laws, selector.residual());
+        selector
+    }
+}
+
+impl<L: Laws> SelectThenAccept for Maximal<L> {
+    type Laws = L;
+
+    fn laws(&self) -> &L {
+        &self.laws
+    }
+
+    /// The only draft is always the one selected.
+    fn selected(&self, _: Token, p: f64, _: f64) -> f64 {
+        p
+    }
+
+    fn residual_total(&self) -> f64 {
+        self.residual
     }
 }
 
@@ -45,26 +56,16 @@ impl<L: Laws> Selector for Maximal<L> {
 
     fn law(&self, drafts: &[Token]) -> Result<Vec<f64>, SelectError> {
         check_drafts(&self.laws, 1, drafts)?;
-        let mut law = vec![0.0; self.laws.vocab()];
-        let (p, q) = self.laws.masses(drafts[0]);
-        let accept = accept_probability(q, p);
-        law[drafts[0] as usize] = accept;
-        add_residual(&mut law, &self.laws, 1.0 - accept, residual)?;
-        Ok(law)
+        self.output_law(drafts, &[1.0])
     }
 
     fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError> {
         check_drafts(&self.laws, 1, drafts)?;
-        let coins = split_coins(1, coins)?;
-        let (p, q) = self.laws.masses(drafts[0]);
-        // Strictly below: a coin of 0 must not accept a token of target probability 0.
-        if coins.accept.get() < accept_probability(q, p) {
-            return Ok(Selection::Draft(0));
-        }
-        draw_residual(&self.laws, self.residual, coins.residual, residual).map(Selection::Residual)
+        self.accept_or_resample(drafts, 0, &split_coins(1, coins)?)
     }
 
+    /// `Σ min(p, q)`. `O(V)`.
     fn acceptance(&self) -> Acceptance {
-        Acceptance::exact(self.acceptance)
+        Acceptance::exact(self.overlap())
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::kseq::KSeq;
 use crate::maximal::Maximal;
-use crate::optimal::Optimal;
+use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
 use crate::problem::Problem;
 use crate::recursive::{Recursive, RecursiveDistinct};
 use crate::selector::Selector;
@@ -24,11 +24,14 @@ pub enum Rule {
     KSeq,
     /// [`Optimal`].
     Optimal,
+    /// [`OptimalLinear`] with [`DEFAULT_CLASSES`] classes.
+    OptimalLinear,
 }
 
 impl Rule {
     /// All rules, in the order in which tables list them.
-    pub const ALL: [Rule; 5] = [Rule::Maximal, Rule::Recursive, Rule::RecursiveDistinct, Rule::KSeq, Rule::Optimal];
+    pub const ALL: [Rule; 6] =
+        [Rule::Maximal, Rule::Recursive, Rule::RecursiveDistinct, Rule::KSeq, Rule::Optimal, Rule::OptimalLinear];
 
     /// The name used on the command line and in files.
     pub fn name(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Rule {
             Rule::RecursiveDistinct => "rrs-wor",
             Rule::KSeq => "kseq",
             Rule::Optimal => "optimal",
+            Rule::OptimalLinear => "optimal-linear",
         }
     }
 
@@ -49,6 +53,7 @@ impl Rule {
             Rule::RecursiveDistinct => "recursive rejection, drafts without replacement",
             Rule::KSeq => "k-SEQ, the rule of SpecTr",
             Rule::Optimal => "order-statistic coupling, exact",
+            Rule::OptimalLinear => "order-statistic coupling, linear time",
         }
     }
 
@@ -65,6 +70,7 @@ impl Rule {
             Rule::RecursiveDistinct => Box::new(RecursiveDistinct::with_laws(problem, problem.k())),
             Rule::KSeq => Box::new(KSeq::with_laws(problem, problem.k())),
             Rule::Optimal => Box::new(Optimal::with_laws(problem, problem.k())),
+            Rule::OptimalLinear => Box::new(OptimalLinear::with_laws(problem, problem.k(), DEFAULT_CLASSES)),
         }
     }
 }

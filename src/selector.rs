@@ -151,7 +151,7 @@ pub enum SelectError {
         /// Its token.
         token: Token,
     },
-    /// The draft was rejected and rounding left the residual law no mass; the probability of this is below 1e-15.
+    /// The draft was rejected and rounding left the residual law no mass; this has a probability below 1e-13.
     NoResidual,
 }
 
@@ -221,9 +221,9 @@ pub(crate) fn split_coins(k: usize, coins: &[Coin]) -> Result<Coins<'_>, SelectE
     }
 }
 
-/// Probabilities that would be equal but for the rounding of sums differ by a few times 1e-16 of themselves. A
-/// rejection less likely than this is such a rounding: the residual law that it would need has no mass. 10 times
-/// below the 1e-12 to which every law is exact.
+/// Laws that would be equal but for the rounding of sums differ by a few times 1e-16 in each token. A difference below
+/// this is such a rounding: the residual law that a rejection would need has no mass of its own. 10 times below the
+/// 1e-12 to which every law is exact.
 const ROUNDING: f64 = 1e-13;
 
 /// `min(1, q/m)`: the probability of accepting a token of target probability `q` that was selected with probability
@@ -233,6 +233,62 @@ pub(crate) fn accept_probability(q: f64, m: f64) -> f64 {
         () if q >= m * (1.0 - ROUNDING) && q > 0.0 => 1.0,
         () if q > 0.0 => q / m,
         () => 0.0,
+    }
+}
+
+/// The second half of every rule that first selects one draft: accept it with probability `min(1, q/m)`, else resample
+/// from `(q − m)₊`, with `m` the law of the selected draft.
+pub(crate) trait SelectThenAccept {
+    type Laws: Laws;
+
+    fn laws(&self) -> &Self::Laws;
+
+    /// `m(token)`, for a token of masses `(p, q)`.
+    fn selected(&self, token: Token, p: f64, q: f64) -> f64;
+
+    /// `Σ (q − m)₊`.
+    fn residual_total(&self) -> f64 {
+        sum_over(self.laws(), self.residual())
+    }
+
+    fn residual(&self) -> impl Fn(Token, f64, f64) -> f64 {
+        |token, p, q| (q - self.selected(token, p, q)).max(0.0)
+    }
+
+    /// `Σ min(m, q)`.
+    fn overlap(&self) -> f64 {
+        sum_over(self.laws(), |token, p, q| self.selected(token, p, q).min(q))
+    }
+
+    /// Finishes a selection: `drafts[winner]` was selected.
+    fn accept_or_resample(&self, drafts: &[Token], winner: usize, coins: &Coins) -> Result<Selection, SelectError> {
+        let token = drafts[winner];
+        let (p, q) = self.laws().masses(token);
+        // Strictly below: a coin of 0 must not accept a token of target probability 0.
+        if coins.accept.get() < accept_probability(q, self.selected(token, p, q)) {
+            return Ok(Selection::Draft(winner));
+        }
+        let total = self.residual_total();
+        if total <= ROUNDING && q > 0.0 {
+            // m and q are the same law within rounding: nothing is to be resampled.
+            return Ok(Selection::Draft(winner));
+        }
+        draw_residual(self.laws(), total, coins.residual, self.residual()).map(Selection::Residual)
+    }
+
+    /// The law of the output, given the probability with which each draft is selected.
+    fn output_law(&self, drafts: &[Token], winners: &[f64]) -> Result<Vec<f64>, SelectError> {
+        let mut law = vec![0.0; self.laws().vocab()];
+        let same = self.residual_total() <= ROUNDING;
+        let mut left = 0.0;
+        for (&token, winner) in drafts.iter().zip(winners) {
+            let (p, q) = self.laws().masses(token);
+            let accept = if same && q > 0.0 { 1.0 } else { accept_probability(q, self.selected(token, p, q)) };
+            law[token as usize] += winner * accept;
+            left += winner * (1.0 - accept);
+        }
+        add_residual(&mut law, self.laws(), left, self.residual())?;
+        Ok(law)
     }
 }
 

@@ -23,8 +23,8 @@ fn deviation(selector: &dyn Selector, problem: &Problem) -> (f64, f64) {
         total += mass;
         let law = match selector.law(drafts) {
             Ok(law) => law,
-            // Documented as less likely than 1e-15; the tuple's mass is then missing from the output law below.
-            Err(SelectError::NoResidual) if mass < 1e-15 => return,
+            // Documented as less likely than 1e-13; the tuple's mass is then missing from the output law below.
+            Err(SelectError::NoResidual) if mass < 1e-13 => return,
             Err(error) => panic!("{error} for {drafts:?} of probability {mass:e}: {problem:?}"),
         };
         assert!(law.iter().all(|share| *share >= 0.0), "negative or NaN share in {law:?} for {drafts:?}");
@@ -58,7 +58,7 @@ fn check(problem: &Problem) -> Result<f64, String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
     fn every_rule_is_lossless(
@@ -81,7 +81,7 @@ fn the_largest_deviation_over_a_fixed_set_of_problems() {
     for shape in SHAPES {
         for vocab in 1..=6 {
             for k in 1..=4 {
-                for seed in 0..12 {
+                for seed in 0..60 {
                     worst = worst.max(check(&problem(shape, vocab, k, seed)).unwrap());
                     problems += 1;
                 }

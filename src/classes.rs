@@ -1,0 +1,122 @@
+//! Ratio classes: a vocabulary of any size as a mixture over some thousand ratios `p/q`.
+//!
+//! The layout of the optimal coupling sees a token only through its ratio. A token of masses `(p, q)` whose ratio
+//! lies between two edges `r₁ < r₂` is *exactly* a mixture of two virtual tokens that sit on them:
+//!
+//! ```text
+//! p = p₁ + p₂        q = p₁/r₁ + p₂/r₂
+//! ```
+//!
+//! so the edges, each with the draft mass of all its virtual tokens, can be laid out in place of the vocabulary: one
+//! pass, no sort. The outermost edges are 0 and ∞. A token below the lowest finite edge puts all its draft mass
+//! there and what target mass is left over on ratio 0, which is never drafted; one above the highest puts there as
+//! much draft mass as its target mass asks for and the rest on ratio ∞.
+
+/// The highest finite edge, as a natural logarithm.
+///
+/// The minimising set of the bound ends at the ratio `1/(k·P^(k−1))`, `P` being its draft mass. Where that is above
+/// the highest edge, the set's loss `P^k` is below `e⁻¹⁰/k` < 5e-5/k: nothing is left to gain from finer classes.
+const LOG_HIGHEST: f64 = 10.0;
+
+/// The finite edges, equally spaced in the logarithm of the ratio.
+#[derive(Clone, Debug)]
+pub(crate) struct Edges {
+    /// The logarithm of the lowest finite edge.
+    log_lowest: f64,
+    /// The spacing, as a logarithm; and its inverse.
+    width: f64,
+    per_width: f64,
+    /// `1/r` of each finite edge, lowest ratio first; then 0, the infinite edge.
+    inverses: Vec<f64>,
+}
+
+/// The two edges of a token and its draft mass on each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Split {
+    /// The lower edge; the upper one is the next.
+    pub lower: usize,
+    pub p_lower: f64,
+    pub p_upper: f64,
+}
+
+impl Edges {
+    /// The spacing of `classes` classes for `k` drafts, as a logarithm. The lowest finite edge is `1/k`: a token
+    /// below it is always accepted, since no rule selects a token more than `k` times as often as it is drafted.
+    pub fn width(classes: usize, k: usize) -> f64 {
+        ((k as f64).ln() + LOG_HIGHEST) / (classes - 2) as f64
+    }
+
+    /// Edges `width` apart of which one is the ratio `e^anchor`, covering the ratios from `1/k` up.
+    pub fn new(width: f64, anchor: f64, k: usize) -> Self {
+        let first = ((-(k as f64).ln() - anchor) / width).floor();
+        let last = ((LOG_HIGHEST - anchor) / width).ceil();
+        let log_lowest = anchor + first * width;
+        let mut inverses: Vec<f64> =
+            (0..=(last - first) as usize).map(|j| (-(anchor + (first + j as f64) * width)).exp()).collect();
+        inverses.push(0.0);
+        Edges { log_lowest, width, per_width: 1.0 / width, inverses }
+    }
+
+    /// The number of edges, the infinite one included.
+    pub fn len(&self) -> usize {
+        self.inverses.len()
+    }
+
+    /// The inverse ratio of an edge; 0 for the infinite one, which is the last.
+    pub fn inverse(&self, edge: usize) -> f64 {
+        self.inverses[edge]
+    }
+
+    /// The logarithm of the lowest finite edge, and the spacing.
+    pub fn grid(&self) -> (f64, f64) {
+        (self.log_lowest, self.width)
+    }
+
+    /// Splits a token of masses `p > 0` and `q ≥ 0`.
+    pub fn split(&self, p: f64, q: f64) -> Split {
+        let place = ((p / q).ln() - self.log_lowest) * self.per_width;
+        // Below the lowest edge (not above the highest: that has q = 0 and an infinite place).
+        if place < 0.0 {
+            return Split { lower: 0, p_lower: p, p_upper: 0.0 };
+        }
+        self.split_sum((place as usize).min(self.len() - 2), p, q)
+    }
+
+    /// Splits the sum of tokens that all lie between the edges `lower` and `lower + 1`: the split is linear.
+    pub fn split_sum(&self, lower: usize, p: f64, q: f64) -> Split {
+        let (high, low) = (self.inverses[lower], self.inverses[lower + 1]);
+        // p₁ + p₂ = p and p₁·high + p₂·low = q. Rounding may step over the ends.
+        let p_upper = ((p * high - q) / (high - low)).clamp(0.0, p);
+        Split { lower, p_lower: p - p_upper, p_upper }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn a_split_keeps_both_masses_between_the_finite_edges() {
+        let edges = Edges::new(Edges::width(256, 4), 0.0, 4);
+        for i in 0..1000 {
+            let (p, q) = (0.3, 0.3 * (-1.3 + 0.0113 * f64::from(i)).exp().recip());
+            let split = edges.split(p, q);
+            let (high, low) = (edges.inverse(split.lower), edges.inverse(split.lower + 1));
+            assert!(split.p_lower >= 0.0 && split.p_upper >= 0.0);
+            assert_relative_eq!(split.p_lower + split.p_upper, p, max_relative = 1e-14);
+            assert_relative_eq!(split.p_lower * high + split.p_upper * low, q, max_relative = 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_outermost_edges_take_everything() {
+        let edges = Edges::new(Edges::width(64, 2), 0.0, 2);
+        let last = edges.len() - 1;
+        assert_eq!(edges.split(0.5, 0.0), Split { lower: last - 1, p_lower: 0.0, p_upper: 0.5 });
+        assert_eq!(edges.split(1e-9, 0.9), Split { lower: 0, p_lower: 1e-9, p_upper: 0.0 });
+        // Equal masses sit on an edge of their own.
+        let split = edges.split(0.25, 0.25);
+        assert_relative_eq!(split.p_lower.max(split.p_upper), 0.25, max_relative = 1e-12);
+    }
+}
