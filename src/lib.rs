@@ -4,6 +4,8 @@ pub mod bound;
 mod classes;
 pub mod kseq;
 pub mod layout;
+#[cfg(feature = "lp")]
+pub mod lp;
 pub mod maximal;
 pub mod optimal;
 pub mod pmf;
