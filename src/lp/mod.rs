@@ -108,9 +108,13 @@ impl fmt::Display for Solver {
 
 /// No solver of this build has this name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no solver is called '{name}'; there are {}", Solver::ALL.iter().map(|s| s.name()).collect::<Vec<_>>().join(", "))]
+#[error("no solver is called '{name}'; there are {}", names())]
 pub struct UnknownSolver {
     name: String,
+}
+
+fn names() -> String {
+    Solver::ALL.iter().map(|solver| solver.name()).collect::<Vec<_>>().join(", ")
 }
 
 impl FromStr for Solver {
