@@ -14,6 +14,8 @@ mod ratio;
 pub mod recursive;
 pub mod rule;
 pub mod selector;
+#[cfg(feature = "trace")]
+pub mod trace;
 mod winner;
 
 pub use pmf::{Coin, Pmf, Sampling, Token};
