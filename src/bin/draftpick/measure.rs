@@ -1,0 +1,138 @@
+//! What every rule attains on one problem, and the checks on it.
+
+use draftpick::{Acceptance, Drawn, Pmf, Problem, Rule, Selection, Selector, Token};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+/// How far an exact acceptance may be from what theory promises: rounding over 2²⁰ tokens stays well below.
+const TOLERANCE: f64 = 1e-9;
+
+/// How many standard errors an estimate or a simulation may be off. One in three million is, by chance.
+const SIGMAS: f64 = 5.0;
+
+/// The largest acceptance that any rule reaches with independent drafts.
+pub fn optimum(problem: &Problem) -> f64 {
+    // Stand-in for `draftpick::bound::alpha_star(problem)`: α* = 1 + min over the prefixes H of the tokens sorted by
+    // q/p ascending of q(H) − p(H)^k.
+    let (p, q) = (problem.draft().as_slice(), problem.target().as_slice());
+    let mut order: Vec<usize> = (0..p.len()).filter(|&y| p[y] > 0.0).collect();
+    order.sort_by(|&a, &b| (q[a] / p[a]).total_cmp(&(q[b] / p[b])));
+    let (mut least, mut p_sum, mut q_sum) = (0.0f64, 0.0, 0.0);
+    for y in order {
+        p_sum += p[y];
+        q_sum += q[y];
+        least = least.min(q_sum - f64::powi(p_sum, problem.k() as i32));
+    }
+    1.0 + least
+}
+
+/// A rule and what it attains on a problem.
+pub struct Measure {
+    pub rule: Rule,
+    pub acceptance: Acceptance,
+    pub drawn: Drawn,
+}
+
+/// Measures every rule that takes the problem's number of drafts.
+pub fn measure(problem: &Problem) -> Vec<Measure> {
+    let rules = Rule::ALL.into_iter().filter(|rule| rule.takes(problem.k()));
+    let measure = |rule: Rule| {
+        let selector = rule.prepare(problem);
+        Measure { rule, acceptance: selector.acceptance(), drawn: selector.drawn() }
+    };
+    rules.map(measure).collect()
+}
+
+/// Whether a rule promises the optimum for every problem that it takes.
+pub fn is_optimal(rule: Rule) -> bool {
+    rule.name() == "optimal" || rule == Rule::Maximal
+}
+
+/// Whether a rule is made to reach the optimum for any number of drafts, exactly or nearly.
+pub fn aims_at_optimum(rule: Rule) -> bool {
+    rule.name().starts_with("optimal")
+}
+
+impl Measure {
+    /// What is wrong with the acceptance, if anything is: no probability, above the optimum, or below it for a rule
+    /// that promises to attain it. Without replacement the optimum is another one, and no bound.
+    pub fn complaint(&self, optimum: f64) -> Option<String> {
+        let Acceptance { value, standard_error } = self.acceptance;
+        let slack = TOLERANCE + SIGMAS * standard_error;
+        let rule = self.rule;
+        if !(0.0..=1.0).contains(&value) {
+            Some(format!("the acceptance of {rule} is {value}, no probability"))
+        } else if self.drawn == Drawn::Independent && !(0.0..=optimum + slack).contains(&value) {
+            Some(format!("the acceptance of {rule} is {value}, above the optimum {optimum}"))
+        } else if is_optimal(rule) && !(optimum - slack..=1.0).contains(&value) {
+            Some(format!("the acceptance of {rule} is {value}, below the optimum {optimum} that it attains"))
+        } else {
+            None
+        }
+    }
+}
+
+/// Drafts drawn from a problem's draft law as a selector wants them; `None` if there are not so many distinct tokens.
+pub fn draw(problem: &Problem, selector: &dyn Selector, rng: &mut StdRng) -> Option<Vec<Token>> {
+    let draft = problem.draft();
+    match selector.drawn() {
+        Drawn::Independent => Some((0..selector.drafts()).map(|_| rng.sample(draft)).collect()),
+        Drawn::WithoutReplacement => {
+            let mut left = draft.as_slice().to_vec();
+            let next = |_| {
+                let token: Token = rng.sample(&Pmf::from_weights(left.clone()).ok()?);
+                left[token as usize] = 0.0;
+                Some(token)
+            };
+            (0..selector.drafts()).map(next).collect()
+        }
+    }
+}
+
+/// Selections counted against the acceptance that the rule claims.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    accepted: f64,
+    expected: f64,
+    variance: f64,
+    claimed_error: f64,
+}
+
+impl Tally {
+    /// Makes `rounds` selections.
+    pub fn simulate(rule: Rule, problem: &Problem, rounds: u32, rng: &mut StdRng) -> anyhow::Result<Self> {
+        let selector = rule.prepare(problem);
+        let Acceptance { value, standard_error } = selector.acceptance();
+        let mut tally = Tally::default();
+        for _ in 0..rounds {
+            let Some(drafts) = draw(problem, &*selector, rng) else { break };
+            if let Selection::Draft(_) = selector.select_with(&drafts, rng)? {
+                tally.accepted += 1.0;
+            }
+            tally.expected += value;
+            tally.variance += value * (1.0 - value);
+            tally.claimed_error += standard_error;
+        }
+        Ok(tally)
+    }
+
+    /// Both together.
+    pub fn add(&mut self, other: Tally) {
+        self.accepted += other.accepted;
+        self.expected += other.expected;
+        self.variance += other.variance;
+        self.claimed_error += other.claimed_error;
+    }
+
+    /// Whether the count is too far from the claim to be chance.
+    pub fn is_off(&self) -> bool {
+        // One more: a count is a whole number, and rounding makes an acceptance of 1 a little less.
+        let slack = 1.0 + SIGMAS * (self.variance.sqrt() + self.claimed_error);
+        !(0.0..=slack).contains(&(self.accepted - self.expected).abs())
+    }
+
+    /// The numbers, for a message.
+    pub fn describe(&self) -> String {
+        format!("{} accepted where {:.1} ± {:.1} are claimed", self.accepted, self.expected, self.variance.sqrt())
+    }
+}
