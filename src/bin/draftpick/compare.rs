@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use draftpick::bound::alpha_star;
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
 use draftpick::trace::{Trace, TraceError};
 use draftpick::{Acceptance, Drawn, Problem, Rule, Sampling};
@@ -16,7 +17,7 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 
 use crate::Verdict;
-use crate::measure::{Measure, Tally, aims_at_optimum, measure, optimum};
+use crate::measure::{Measure, Tally, aims_at_optimum, measure};
 use crate::output;
 use crate::plot::{self, Curve, Image};
 
@@ -157,7 +158,7 @@ fn measure_trace(trace: &Trace, args: &Args) -> anyhow::Result<Vec<Vec<Point>>> 
                 .iter()
                 .map(|measure| Tally::simulate(measure.rule, &problem, args.rounds, &mut rng))
                 .collect::<anyhow::Result<_>>()?;
-            points.push(Point { optimum: optimum(&problem), measures, tallies });
+            points.push(Point { optimum: alpha_star(&problem), measures, tallies });
         }
         Ok(points)
     };

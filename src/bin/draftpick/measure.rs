@@ -10,22 +10,6 @@ const TOLERANCE: f64 = 1e-9;
 /// How many standard errors an estimate or a simulation may be off. One in three million is, by chance.
 const SIGMAS: f64 = 5.0;
 
-/// The largest acceptance that any rule reaches with independent drafts.
-pub fn optimum(problem: &Problem) -> f64 {
-    // Stand-in for `draftpick::bound::alpha_star(problem)`: α* = 1 + min over the prefixes H of the tokens sorted by
-    // q/p ascending of q(H) − p(H)^k.
-    let (p, q) = (problem.draft().as_slice(), problem.target().as_slice());
-    let mut order: Vec<usize> = (0..p.len()).filter(|&y| p[y] > 0.0).collect();
-    order.sort_by(|&a, &b| (q[a] / p[a]).total_cmp(&(q[b] / p[b])));
-    let (mut least, mut p_sum, mut q_sum) = (0.0f64, 0.0, 0.0);
-    for y in order {
-        p_sum += p[y];
-        q_sum += q[y];
-        least = least.min(q_sum - f64::powi(p_sum, problem.k() as i32));
-    }
-    1.0 + least
-}
-
 /// A rule and what it attains on a problem.
 pub struct Measure {
     pub rule: Rule,

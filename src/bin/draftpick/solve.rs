@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use draftpick::bound::alpha_star;
 use draftpick::pmf::PmfError;
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
 use draftpick::{Acceptance, Pmf, Problem, Rule, Selection, Token};
@@ -9,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
-use crate::measure::{Measure, draw, is_optimal, measure, optimum};
+use crate::measure::{Measure, draw, is_optimal, measure};
 use crate::{Verdict, output, plot};
 
 /// The most draft tuples a coupling is shown for: a screen of rows.
@@ -118,7 +119,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let target = law("--target", &args.target, args.normalize)?;
     let problem = Problem::new(draft, target, args.k).context("--draft and --target")?;
 
-    let optimum = optimum(&problem);
+    let optimum = alpha_star(&problem);
     let measures = measure(&problem);
     let coupling = coupling(&problem, &measures)?;
     let exact = args.exact.then(|| exact(&problem)).transpose()?;
