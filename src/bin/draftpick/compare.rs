@@ -29,7 +29,7 @@ pub struct Args {
     /// Recorded scores, a safetensors file; without it, the 84 positions of a small model pair that come along
     trace: Option<PathBuf>,
     /// The numbers of drafts
-    #[arg(short, value_name = "K,…", value_delimiter = ',', default_value = "1,2,4,8")]
+    #[arg(short, value_name = "K,…", value_delimiter = ',', default_value = "1,2,4,8", allow_negative_numbers = true)]
     k: Vec<usize>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -38,19 +38,19 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Temperature of both models; 0 is greedy
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Temperature of the draft model, if it is another
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     draft_temperature: Option<f64>,
     /// Keep only the most probable tokens, this many, of both models
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Keep only the most probable tokens up to this mass, of both models
-    #[arg(long, value_name = "MASS")]
+    #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
     top_p: Option<f64>,
     /// Keep only tokens at least this share as probable as the most probable one, of both models
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     min_p: Option<f64>,
     /// Also make this many selections with every rule at every position, and check the number accepted
     #[arg(long, value_name = "N", default_value_t = 0)]

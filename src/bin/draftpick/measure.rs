@@ -1,5 +1,6 @@
 //! What every rule attains on one problem, and the checks on it.
 
+use draftpick::pmf::PmfError;
 use draftpick::{Acceptance, Drawn, Pmf, Problem, Rule, Selection, Selector, Token};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -56,21 +57,21 @@ impl Measure {
     }
 }
 
-/// Drafts drawn from a problem's draft law as a selector wants them; `None` if there are not so many distinct tokens.
-pub fn draw(problem: &Problem, selector: &dyn Selector, rng: &mut StdRng) -> Option<Vec<Token>> {
+/// Drafts drawn from a problem's draft law, as many and in the way that a selector wants.
+pub fn draw(problem: &Problem, selector: &dyn Selector, rng: &mut StdRng) -> Result<Vec<Token>, PmfError> {
     let draft = problem.draft();
-    match selector.drawn() {
-        Drawn::Independent => Some((0..selector.drafts()).map(|_| rng.sample(draft)).collect()),
-        Drawn::WithoutReplacement => {
-            let mut left = draft.as_slice().to_vec();
-            let next = |_| {
-                let token: Token = rng.sample(&Pmf::from_weights(left.clone()).ok()?);
-                left[token as usize] = 0.0;
-                Some(token)
-            };
-            (0..selector.drafts()).map(next).collect()
-        }
+    let mut drafts: Vec<Token> = Vec::with_capacity(selector.drafts());
+    while drafts.len() < selector.drafts() {
+        drafts.push(match selector.drawn() {
+            Drawn::Independent => rng.sample(draft),
+            Drawn::WithoutReplacement => {
+                let mut left = draft.as_slice().to_vec();
+                drafts.iter().for_each(|&token| left[token as usize] = 0.0);
+                rng.sample(&Pmf::from_weights(left)?)
+            }
+        });
     }
+    Ok(drafts)
 }
 
 /// Selections counted against the acceptance that the rule claims.
@@ -89,7 +90,7 @@ impl Tally {
         let Acceptance { value, standard_error } = selector.acceptance();
         let mut tally = Tally::default();
         for _ in 0..rounds {
-            let Some(drafts) = draw(problem, &*selector, rng) else { break };
+            let drafts = draw(problem, &*selector, rng)?;
             if let Selection::Draft(_) = selector.select_with(&drafts, rng)? {
                 tally.accepted += 1.0;
             }
@@ -118,5 +119,65 @@ impl Tally {
     /// The numbers, for a message.
     pub fn describe(&self) -> String {
         format!("{} accepted where {:.1} ± {:.1} are claimed", self.accepted, self.expected, self.variance.sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(rule: Rule, value: f64, standard_error: f64, drawn: Drawn) -> Measure {
+        Measure { rule, acceptance: Acceptance { value, standard_error }, drawn }
+    }
+
+    #[test]
+    fn an_acceptance_that_cannot_be_is_complained_about() {
+        let complains = |rule, value, error, drawn| measured(rule, value, error, drawn).complaint(0.5).is_some();
+        let (one, other) = (Drawn::Independent, Drawn::WithoutReplacement);
+        assert!(!complains(Rule::Maximal, 0.5, 0.0, one));
+        assert!(complains(Rule::Maximal, 0.5 + 1e-8, 0.0, one));
+        assert!(complains(Rule::Maximal, 0.5 - 1e-8, 0.0, one));
+        assert!(complains(Rule::Maximal, f64::NAN, 0.0, one));
+        assert!(complains(Rule::Maximal, 1.5, 0.0, other));
+        for rule in Rule::ALL.into_iter().filter(|&rule| !is_optimal(rule)) {
+            assert!(!complains(rule, 0.4, 0.0, one));
+            assert!(complains(rule, 0.6, 0.0, one));
+            assert!(complains(rule, f64::NAN, 0.0, one));
+            // An estimate may be a little above, and without replacement there is another optimum.
+            assert!(!complains(rule, 0.6, 0.03, one));
+            assert!(complains(rule, 0.6, 0.01, one));
+            assert!(!complains(rule, 0.6, 0.0, other));
+        }
+    }
+
+    #[test]
+    fn a_count_far_from_the_claim_is_off() {
+        let off = |accepted, claim: f64, rounds: f64| {
+            let variance = rounds * claim * (1.0 - claim);
+            Tally { accepted, expected: rounds * claim, variance, claimed_error: 0.0 }.is_off()
+        };
+        // One standard error is 50 of 10,000.
+        assert!(!off(5200.0, 0.5, 10_000.0));
+        assert!(off(5300.0, 0.5, 10_000.0) && off(4700.0, 0.5, 10_000.0));
+        assert!(!off(10_000.0, 1.0, 10_000.0) && off(9_990.0, 1.0, 10_000.0));
+        assert!(off(f64::NAN, 0.5, 10_000.0));
+    }
+
+    #[test]
+    fn drafts_are_drawn_as_the_selector_wants_them() {
+        let law = |weights: [f64; 4]| Pmf::from_weights(weights).unwrap();
+        let problem = Problem::new(law([1.0, 8.0, 0.0, 1.0]), law([1.0; 4]), 3).unwrap();
+        let mut rng = rand::SeedableRng::seed_from_u64(1);
+        for rule in Rule::ALL.into_iter().filter(|rule| rule.takes(3)) {
+            let selector = rule.prepare(&problem);
+            let mut repeats = 0;
+            for _ in 0..100 {
+                let drafts = draw(&problem, &*selector, &mut rng).unwrap();
+                assert!(selector.law(&drafts).is_ok(), "{rule}: {drafts:?}");
+                let distinct: std::collections::HashSet<_> = drafts.iter().collect();
+                repeats += usize::from(distinct.len() < drafts.len());
+            }
+            assert_eq!(repeats > 0, selector.drawn() == Drawn::Independent, "{rule}");
+        }
     }
 }

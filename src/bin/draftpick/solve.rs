@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "Q,…", allow_hyphen_values = true)]
     target: String,
     /// The number of drafts
-    #[arg(short, value_name = "K")]
+    #[arg(short, value_name = "K", allow_negative_numbers = true)]
     k: usize,
     /// Take the numbers as weights, and divide them by their sum
     #[arg(long)]
@@ -216,7 +216,7 @@ fn samples(problem: &Problem, measures: &[Measure], seed: u64) -> anyhow::Result
         let selector = rule.prepare(problem);
         // Each rule from the same coins.
         let mut rng = StdRng::seed_from_u64(seed);
-        let Some(drafts) = draw(problem, &*selector, &mut rng) else { continue };
+        let drafts = draw(problem, &*selector, &mut rng)?;
         let selection = selector.select_with(&drafts, &mut rng)?;
         let accepted = match selection {
             Selection::Draft(index) => Some(index),
