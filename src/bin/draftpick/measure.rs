@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 /// How far an exact acceptance may be from what theory promises: rounding over 2²⁰ tokens stays well below.
 const TOLERANCE: f64 = 1e-9;
 
-/// How many standard errors an estimate or a simulation may be off. One in three million is, by chance.
+/// How many standard errors an estimate or a simulation may be off. Chance alone does that once in 1.7 million times.
 const SIGMAS: f64 = 5.0;
 
 /// A rule and what it attains on a problem.
