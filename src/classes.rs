@@ -23,8 +23,7 @@ const LOG_HIGHEST: f64 = 10.0;
 pub(crate) struct Edges {
     /// The logarithm of the lowest finite edge.
     log_lowest: f64,
-    /// The spacing, as a logarithm; and its inverse.
-    width: f64,
+    /// The inverse of the spacing, as a logarithm.
     per_width: f64,
     /// `1/r` of each finite edge, lowest ratio first; then 0, the infinite edge.
     inverses: Vec<f64>,
@@ -54,7 +53,7 @@ impl Edges {
         let mut inverses: Vec<f64> =
             (0..=(last - first) as usize).map(|j| (-(anchor + (first + j as f64) * width)).exp()).collect();
         inverses.push(0.0);
-        Edges { log_lowest, width, per_width: 1.0 / width, inverses }
+        Edges { log_lowest, per_width: 1.0 / width, inverses }
     }
 
     /// The number of edges, the infinite one included.
@@ -67,9 +66,9 @@ impl Edges {
         self.inverses[edge]
     }
 
-    /// The logarithm of the lowest finite edge, and the spacing.
-    pub fn grid(&self) -> (f64, f64) {
-        (self.log_lowest, self.width)
+    /// The logarithm of the lowest finite edge.
+    pub fn log_lowest(&self) -> f64 {
+        self.log_lowest
     }
 
     /// Splits a token of masses `p > 0` and `q ≥ 0`.

@@ -24,7 +24,7 @@ use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, Problem, for_each_token};
 use crate::selector::{
     Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, draw_residual,
-    split_coins, sum_over,
+    split_coins,
 };
 
 /// The k-SEQ rule at `rho*`. Uses one coin a draft and the residual coin.
@@ -38,64 +38,87 @@ pub struct KSeq<L = Problem> {
     tries: f64,
 }
 
-/// A token whose ratio `q/p` lies inside the bracket of `rho`.
-#[derive(Clone, Copy)]
-struct Active {
-    ratio: f64,
-    p: f64,
-    q: f64,
+/// A token, or several of one ratio, that `rho` may still fall on either side of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Active {
+    /// `q/p`.
+    pub ratio: f64,
+    pub p: f64,
+    pub q: f64,
 }
 
 /// An excess `p_acc − rho·beta` that is rounding of 0: both terms are sums of at most 1.
 ///
-/// Where `q ≤ rho·p` for all tokens and `k` is large the excess is flat, `−(1 − beta)^k`, and may be below the rounding of
-/// 1 over a long stretch: the smallest `rho` of it is wanted, not one that rounding picks.
+/// Where `q ≤ rho·p` for all tokens and `k` is large the excess is flat, `−(1 − beta)^k`, and may be below the rounding
+/// of 1 over a long stretch: the smallest `rho` of it is wanted, not one that rounding picks.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
 
-/// `rho*`: the upper end of a bracket that bisection has closed to neighbouring numbers. `O(V)`.
-pub(crate) fn rho_star<L: Laws>(laws: &L, k: usize) -> f64 {
-    // beta(rho) = whole + discounted/rho + Σ_active min(p, q/rho)
-    let (mut whole, mut discounted) = (0.0, 0.0);
-    let mut active = Vec::new();
-    let (mut lower, mut upper) = (1.0, k as f64);
-    for_each_token(laws, |_, p, q| {
-        if p > 0.0 && q > 0.0 {
-            let ratio = q / p;
-            if ratio <= lower {
-                discounted += q;
-            } else if ratio >= upper {
-                whole += p;
-            } else {
-                active.push(Active { ratio, p, q });
+/// An interval that holds `rho*`, and what `beta` is inside it:
+/// `beta(rho) = whole + discounted/rho + Σ_active min(p, q/rho)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Bracket {
+    pub lower: f64,
+    pub upper: f64,
+    /// `Σ p` over the tokens with `q/p` above the interval.
+    pub whole: f64,
+    /// `Σ q` over those with `q/p` below it.
+    pub discounted: f64,
+    pub active: Vec<Active>,
+}
+
+impl Bracket {
+    /// `[1, k]`. `O(V)`.
+    fn widest<L: Laws>(laws: &L, k: usize) -> Self {
+        let mut bracket = Bracket { lower: 1.0, upper: k as f64, whole: 0.0, discounted: 0.0, active: Vec::new() };
+        for_each_token(laws, |_, p, q| {
+            if p > 0.0 && q > 0.0 {
+                let ratio = q / p;
+                if ratio <= bracket.lower {
+                    bracket.discounted += q;
+                } else if ratio >= bracket.upper {
+                    bracket.whole += p;
+                } else {
+                    bracket.active.push(Active { ratio, p, q });
+                }
             }
-        }
-    });
-    let excess = |rho: f64, whole: f64, discounted: f64, active: &[Active]| {
-        let beta = whole + discounted / rho + active.iter().map(|a| a.p.min(a.q / rho)).sum::<f64>();
-        any_of(beta, k) - rho * beta
-    };
-    if excess(1.0, whole, discounted, &active) <= ROUNDING {
-        return 1.0;
+        });
+        bracket
     }
-    loop {
-        let middle = 0.5 * (lower + upper);
-        if middle <= lower || middle >= upper {
-            return upper;
+
+    fn beta(&self, rho: f64) -> f64 {
+        let active: f64 = self.active.iter().map(|a| a.p.min(a.q / rho)).sum();
+        (self.whole + self.discounted / rho + active).min(1.0)
+    }
+
+    /// Whether `rho` is at or above the root of `p_acc(rho) = rho·beta(rho)`.
+    pub fn is_valid(&self, rho: f64, k: usize) -> bool {
+        let beta = self.beta(rho);
+        any_of(beta, k) - rho * beta <= ROUNDING
+    }
+
+    /// `rho*` and `beta(rho*)`: bisects until the ends are neighbouring numbers and returns the upper one. The active
+    /// tokens that one half decides are added up once, so that all rounds together are `O(|active|)` unless many
+    /// tokens have the very ratio `rho*`.
+    pub fn close(mut self, k: usize) -> (f64, f64) {
+        if self.is_valid(self.lower, k) {
+            return (self.lower, self.beta(self.lower));
         }
-        if excess(middle, whole, discounted, &active) > ROUNDING {
-            lower = middle;
-            active.retain(|a| {
-                let keep = a.ratio > lower;
-                discounted += if keep { 0.0 } else { a.q };
-                keep
-            });
-        } else {
-            upper = middle;
-            active.retain(|a| {
-                let keep = a.ratio < upper;
-                whole += if keep { 0.0 } else { a.p };
-                keep
-            });
+        loop {
+            let middle = 0.5 * (self.lower + self.upper);
+            if middle <= self.lower || middle >= self.upper {
+                return (self.upper, self.beta(self.upper));
+            }
+            if self.is_valid(middle, k) {
+                self.upper = middle;
+                for a in self.active.extract_if(.., |a| a.ratio >= middle) {
+                    self.whole += a.p;
+                }
+            } else {
+                self.lower = middle;
+                for a in self.active.extract_if(.., |a| a.ratio <= middle) {
+                    self.discounted += a.q;
+                }
+            }
         }
     }
 }
@@ -111,8 +134,12 @@ impl KSeq<Problem> {
 impl<L: Laws> KSeq<L> {
     /// Prepares the rule for `k` drafts of any laws; `k` is in `1..=64`. `O(V)`.
     pub(crate) fn with_laws(laws: L, k: usize) -> Self {
-        let rho = rho_star(&laws, k);
-        let beta = sum_over(&laws, |_, p, q| p.min(q / rho)).min(1.0);
+        let (rho, beta) = Bracket::widest(&laws, k).close(k);
+        Self::with_rho(laws, k, rho, beta)
+    }
+
+    /// The rule at a valid `rho`, given `beta(rho)`.
+    pub(crate) fn with_rho(laws: L, k: usize, rho: f64, beta: f64) -> Self {
         let p_acc = any_of(beta, k);
         let tries = if beta > 0.0 { p_acc / beta } else { 0.0 };
         KSeq { laws, k, rho, p_acc, tries }

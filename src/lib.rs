@@ -13,7 +13,9 @@ pub mod problem;
 mod ratio;
 pub mod recursive;
 pub mod rule;
+pub mod scan;
 pub mod selector;
+mod simd;
 #[cfg(feature = "trace")]
 pub mod trace;
 mod winner;

@@ -1,0 +1,219 @@
+//! How far each selector is from the floor: the time from two rows of f32 logits to a selected token, over the time
+//! that the softmaxes of the two rows take alone.
+//!
+//! `cargo bench --bench floor` prints one table. Everything is timed in one process, floor and selectors in turn, and
+//! each figure is the median of the ratios of neighbouring timings: a machine that changes its speed changes both.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use draftpick::scan::Scan;
+use draftpick::{Coin, Pmf, Rule, Sampling, Selector, Token};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The fastest f32 softmax that we know how to write: maximum; exponentials, stored and added up in 32 lanes; scaling.
+/// Compiled for AVX2 with fused multiply–add where the processor has them, as the selectors are.
+mod softmax {
+    #[inline(always)]
+    fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+        if FMA { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    #[inline(always)]
+    fn exp2<const FMA: bool>(x: f32) -> f32 {
+        const ROUND: f32 = 12_582_912.0;
+        let x = if x > -126.0 { x } else { -126.0 };
+        let rounded = x + ROUND;
+        let f = x - (rounded - ROUND);
+        let mut y = 1.333_355_8e-3;
+        for c in [9.618_129e-3, 5.550_411e-2, 2.402_265_1e-1, 6.931_472e-1, 1.0] {
+            y = mul_add::<FMA>(y, f, c);
+        }
+        f32::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 23))
+    }
+
+    #[inline(always)]
+    fn body<const FMA: bool>(row: &[f32], out: &mut [f32]) {
+        const LANES: usize = 32;
+        let (blocks, rest) = row.as_chunks::<LANES>();
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for block in blocks {
+            for (lane, &x) in lanes.iter_mut().zip(block) {
+                *lane = if x > *lane { x } else { *lane };
+            }
+        }
+        let max = rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+        let shift = -max * std::f32::consts::LOG2_E;
+        let mut sums = [0f32; LANES];
+        let (out_blocks, out_rest) = out.as_chunks_mut::<LANES>();
+        for (block, out) in blocks.iter().zip(out_blocks) {
+            for j in 0..LANES {
+                out[j] = exp2::<FMA>(mul_add::<FMA>(block[j], std::f32::consts::LOG2_E, shift));
+                sums[j] += out[j];
+            }
+        }
+        for (x, out) in rest.iter().zip(out_rest) {
+            *out = exp2::<FMA>(mul_add::<FMA>(*x, std::f32::consts::LOG2_E, shift));
+            sums[0] += *out;
+        }
+        let scale = 1.0 / sums.iter().sum::<f32>();
+        for p in out {
+            *p *= scale;
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(row: &[f32], out: &mut [f32]) {
+        body::<true>(row, out);
+    }
+
+    #[allow(unsafe_code)]
+    pub fn softmax(row: &[f32], out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+            // SAFETY: the features that `avx2` is compiled for were just detected.
+            return unsafe { avx2(row, out) };
+        }
+        if cfg!(target_arch = "aarch64") { body::<true>(row, out) } else { body::<false>(row, out) }
+    }
+}
+
+/// Two rows of logits.
+struct Input {
+    name: &'static str,
+    draft: Vec<f32>,
+    target: Vec<f32>,
+}
+
+fn inputs(vocab: usize) -> Vec<Input> {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut noise = move |size: f64| size * ((0..4).map(|_| rng.random::<f64>()).sum::<f64>() - 2.0);
+    // Zipf's law over tokens in no order, seen by two models that differ.
+    let zipf: Vec<f64> = (0..vocab).map(|i| -1.1 * ((i * 7919 % vocab) as f64 + 3.0).ln()).collect();
+    let draft: Vec<f32> = zipf.iter().map(|x| (x + noise(1.0)) as f32).collect();
+    let target: Vec<f32> = draft.iter().map(|x| (f64::from(*x) + noise(2.0)) as f32).collect();
+    let wide: Vec<f32> = (0..vocab).map(|_| noise(6.0) as f32).collect();
+    let uniform = vec![0.0; vocab];
+    vec![
+        Input { name: "zipf", draft: draft.clone(), target },
+        Input { name: "uniform", draft: uniform.clone(), target: uniform },
+        Input { name: "p = q", draft: draft.clone(), target: draft.clone() },
+        Input { name: "distinct", draft, target: wide },
+    ]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn prepare<'a>(rule: Rule, input: &'a Input, k: usize) -> Box<dyn Selector + 'a> {
+    let scan = Scan::new(&input.draft, &input.target, k).expect("the inputs are finite");
+    match rule {
+        Rule::Maximal => Box::new(scan.maximal()),
+        Rule::Recursive => Box::new(scan.recursive()),
+        Rule::RecursiveDistinct => Box::new(scan.recursive_distinct()),
+        Rule::KSeq => Box::new(scan.kseq()),
+        Rule::Optimal => Box::new(scan.optimal_exact()),
+        Rule::OptimalLinear => Box::new(scan.optimal()),
+        _ => unreachable!("every rule has its constructor above"),
+    }
+}
+
+struct Figures {
+    over_floor: f64,
+    prepare: Duration,
+    select: Duration,
+    floor: Duration,
+}
+
+fn measure(rule: Rule, input: &Input, k: usize, rounds: usize) -> Figures {
+    let mut rng = StdRng::seed_from_u64(11);
+    let law = Pmf::from_logits(&input.draft, &Sampling::default()).expect("the inputs are finite");
+    let mut drafts: Vec<Token> = Vec::new();
+    let (mut p, mut q) = (vec![0.0; input.draft.len()], vec![0.0; input.draft.len()]);
+    let (mut ratios, mut prepares, mut selects, mut floors) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        let expected = if rule == Rule::Maximal { 1 } else { k };
+        drafts.clear();
+        while drafts.len() < expected {
+            let token = law.pick(rng.random());
+            if rule != Rule::RecursiveDistinct || !drafts.contains(&token) {
+                drafts.push(token);
+            }
+        }
+        let coins: Vec<Coin> = (0..expected + 2).map(|_| rng.random()).collect();
+
+        let start = Instant::now();
+        softmax::softmax(black_box(&input.draft), &mut p);
+        softmax::softmax(black_box(&input.target), &mut q);
+        black_box((&p, &q));
+        let floor = start.elapsed();
+
+        let start = Instant::now();
+        let selector = prepare(rule, black_box(input), k);
+        let prepared = start.elapsed();
+        black_box(selector.select(&drafts, &coins).expect("the drafts were drawn"));
+        let all = start.elapsed();
+
+        // A second selection, in which the accept coin is 0: no residual draw where the target allows the token.
+        let mut accepting = coins.clone();
+        accepting[expected] = Coin::ZERO;
+        let start = Instant::now();
+        black_box(selector.select(&drafts, &accepting).expect("the drafts were drawn"));
+        selects.push(start.elapsed().as_secs_f64());
+        ratios.push(all.as_secs_f64() / floor.as_secs_f64());
+        prepares.push(prepared.as_secs_f64());
+        floors.push(floor.as_secs_f64());
+    }
+    Figures {
+        over_floor: median(ratios),
+        prepare: Duration::from_secs_f64(median(prepares)),
+        select: Duration::from_secs_f64(median(selects)),
+        floor: Duration::from_secs_f64(median(floors)),
+    }
+}
+
+fn main() {
+    // `cargo bench` and `cargo test --benches` pass flags that mean nothing here; the latter only wants to see it run.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let vocabs: &[usize] = if quick { &[1_000] } else { &[32_000, 128_256] };
+    let ks: &[usize] = if quick { &[2] } else { &[2, 4, 8] };
+    println!("(f32 logits of both rows → prepared selector → one selection) / (softmax of the two rows)");
+    println!("medians of ratios; 'select' is one more selection, accepted where the rule allows it");
+    println!(
+        "{:<15} {:>7} {:>2} {:<9} {:>8} {:>12} {:>11} {:>10}",
+        "selector", "V", "k", "input", "× floor", "prepare", "select", "floor"
+    );
+    for &vocab in vocabs {
+        let inputs = inputs(vocab);
+        for rule in Rule::ALL {
+            for &k in ks {
+                if rule == Rule::Maximal && k != ks[0] {
+                    continue;
+                }
+                for input in &inputs {
+                    let rounds = match rule {
+                        _ if quick => 3,
+                        Rule::KSeq | Rule::OptimalLinear | Rule::Maximal => 101,
+                        _ => 15,
+                    };
+                    let figures = measure(rule, input, k, rounds);
+                    println!(
+                        "{:<15} {:>7} {:>2} {:<9} {:>8.2} {:>10.1} µs {:>8.2} µs {:>7.1} µs",
+                        rule.name(),
+                        vocab,
+                        if rule == Rule::Maximal { 1 } else { k },
+                        input.name,
+                        figures.over_floor,
+                        figures.prepare.as_secs_f64() * 1e6,
+                        figures.select.as_secs_f64() * 1e6,
+                        figures.floor.as_secs_f64() * 1e6,
+                    );
+                }
+            }
+        }
+    }
+}

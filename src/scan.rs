@@ -1,0 +1,596 @@
+//! From two rows of f32 logits to prepared selectors, reading the rows once.
+//!
+//! An engine that holds both models' logits need not normalise them first. [`Scan::new`] goes through the two rows
+//! together and keeps, for each class of the ratio `p/q`, the draft mass `P` and the target mass `Q` of its tokens:
+//!
+//! ```text
+//! d  = draft logit − target logit                       the log-ratio, but for a constant
+//! n  = round(d/δ),  y = d − n·δ                          its class, and its place in it
+//! P_n += e^draft,   Q_n += e^draft·e^(−y)                e^target = e^draft·e^(−n·δ)·e^(−y)
+//! ```
+//!
+//! One exponential a token: the second factor is a polynomial of degree 3, since `|y| ≤ δ/2` is small, and the third is
+//! one number a class. Both normalisers are sums over the classes. From there the selectors need no further pass:
+//! [`Scan::optimal`] lays out the classes' edges; [`Scan::kseq`] finds `rho` in a class and reads that class's tokens
+//! again. The probabilities of single tokens are computed from their logits when they are drafted, in f64.
+//!
+//! **Accuracy.** The class sums add f32 exponentials in f64. The output law is the target's within a total variation of
+//! 1e-6 (tests compare it with [`Problem`](crate::Problem), which is exact); the drafts' own f32 sampling is no better.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use crate::classes::Edges;
+use crate::kseq::{Active, Bracket, KSeq};
+use crate::maximal::Maximal;
+use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
+use crate::pmf::{MAX_VOCAB, Token};
+use crate::problem::{Laws, ProblemError, check_k};
+use crate::recursive::{Recursive, RecursiveDistinct};
+use crate::simd::{self, Kernel, ROUND, exp_f64, exp2, mul_add};
+
+/// Tokens handled at a time: few enough to stay in the first-level cache, a multiple of every vector length.
+const BLOCK: usize = 128;
+
+/// Two rows of f32 logits of one position, as laws: `p` and `q` are their softmaxes.
+#[derive(Clone, Copy, Debug)]
+pub struct LogitPair<'a> {
+    draft: &'a [f32],
+    target: &'a [f32],
+    /// The logarithms of the softmaxes' denominators.
+    draft_log_sum: f64,
+    target_log_sum: f64,
+}
+
+impl Laws for LogitPair<'_> {
+    fn vocab(&self) -> usize {
+        self.draft.len()
+    }
+
+    fn masses(&self, token: Token) -> (f64, f64) {
+        let probability = |logits: &[f32], log_sum: f64| exp_f64::<false>(f64::from(logits[token as usize]) - log_sum);
+        (probability(self.draft, self.draft_log_sum), probability(self.target, self.target_log_sum))
+    }
+
+    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>) {
+        let (mut p, mut q) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for (i, (draft, target)) in self.draft.chunks(BLOCK).zip(self.target.chunks(BLOCK)).enumerate() {
+            simd::run(Probabilities { logits: draft, log_sum: self.draft_log_sum, into: &mut p });
+            simd::run(Probabilities { logits: target, log_sum: self.target_log_sum, into: &mut q });
+            if visit(i * BLOCK, &p[..draft.len()], &q[..draft.len()]).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+/// `e^(logit − log_sum)` of a block.
+struct Probabilities<'a> {
+    logits: &'a [f32],
+    log_sum: f64,
+    into: &'a mut [f64; BLOCK],
+}
+
+impl Kernel for Probabilities<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) {
+        for (p, &logit) in self.into.iter_mut().zip(self.logits) {
+            // Not fused: the same number comes out for a single token.
+            *p = exp_f64::<false>(f64::from(logit) - self.log_sum);
+        }
+    }
+}
+
+/// What one pass over the two rows of logits found; prepares selectors in `O(classes)`.
+#[derive(Clone, Debug)]
+pub struct Scan<'a> {
+    laws: LogitPair<'a>,
+    grid: Grid,
+    /// The draft and target mass of each class.
+    classes: Vec<(f64, f64)>,
+    beyond: Beyond,
+    k: usize,
+}
+
+/// Why two rows of logits were refused.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The rows are empty, or longer than [`MAX_VOCAB`].
+    Vocabulary {
+        /// Their length.
+        len: usize,
+    },
+    /// The rows differ in length, or `k` is out of range.
+    Problem(ProblemError),
+    /// A logit is NaN or +∞.
+    Logit {
+        /// `"draft"` or `"target"`.
+        row: &'static str,
+        /// The token.
+        token: usize,
+        /// The offending value.
+        value: f32,
+    },
+    /// All logits of a row are −∞.
+    AllMasked {
+        /// `"draft"` or `"target"`.
+        row: &'static str,
+    },
+}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ScanError::Vocabulary { len } => write!(f, "rows of {len} logits; there must be 1 to {MAX_VOCAB}"),
+            ScanError::Problem(error) => error.fmt(f),
+            ScanError::Logit { row, token, value } => {
+                write!(f, "the {row} logit of token {token} is {value}; it must be finite, or -inf for a masked token")
+            }
+            ScanError::AllMasked { row } => write!(f, "all {row} logits are -inf: no token is left"),
+        }
+    }
+}
+
+impl std::error::Error for ScanError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ScanError::Problem(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The number of classes that the pass counts in.
+const COUNTED: usize = 4096;
+
+/// Half of [`COUNTED`]: the class of the difference that the rows' largest logits have.
+const MIDDLE: i32 = COUNTED as i32 / 2;
+
+/// The finest class width. The pass does not know the normalisers yet: counted from the rows' largest logits, the
+/// log-ratio is off by at most ln 2²⁰ < 14. With the `[−ln 64, 10]` that the coupling looks at, half of the classes
+/// must span 24.
+const MIN_WIDTH: f64 = 24.0 / (MIDDLE - 2) as f64;
+
+/// The classes of a pass: class `n` is centred on the difference `(n − MIDDLE + aligned)·width` of logits.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    draft_max: f32,
+    target_max: f32,
+    /// Classes per unit of log-ratio.
+    per_width: f32,
+    aligned: i32,
+}
+
+impl Grid {
+    fn new(k: usize, draft_max: f32, target_max: f32) -> Self {
+        let per_width = Edges::width(DEFAULT_CLASSES, k).max(MIN_WIDTH).recip() as f32;
+        let aligned = ((f64::from(draft_max) - f64::from(target_max)) * f64::from(per_width)).round();
+        // Rounding by `ROUND` works below 2²². Further off no difference is inside the classes, and the tokens are
+        // counted by their own log-ratio.
+        Grid { draft_max, target_max, per_width, aligned: aligned.clamp(-2e6, 2e6) as i32 }
+    }
+
+    fn width(self) -> f64 {
+        1.0 / f64::from(self.per_width)
+    }
+
+    /// The difference of logits, before normalisation, that a class is centred on.
+    fn middle(self, class: usize) -> f64 {
+        f64::from(class as i32 - MIDDLE + self.aligned) * self.width()
+    }
+
+    /// The class of a difference; `None` outside the classes and for NaN.
+    fn class(self, d: f32) -> Option<usize> {
+        let place = d * self.per_width;
+        let (low, high) = self.ends();
+        (place > low && place < high)
+            .then(|| ((place + ROUND) - ROUND) as i32 - self.aligned + MIDDLE)
+            .map(|n| n as usize)
+    }
+
+    /// The lowest and highest place that is inside the classes, both excluded.
+    #[inline(always)]
+    fn ends(self) -> (f32, f32) {
+        ((self.aligned - MIDDLE + 2) as f32, (self.aligned + MIDDLE - 2) as f32)
+    }
+}
+
+/// The pass over the rows. Afterwards `counts[n]` holds, for class `n`, the sums of `e^(draft − max)` and of
+/// `e^(draft − max − y)`. Returns the starts of the blocks that were left out: the last, if it is not whole, and those
+/// where a difference is outside the classes or not finite.
+struct Count<'a> {
+    draft: &'a [f32],
+    target: &'a [f32],
+    grid: Grid,
+    counts: &'a mut [[f64; 2]],
+}
+
+impl Kernel for Count<'_> {
+    type Output = Vec<usize>;
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> Vec<usize> {
+        let (draft, _) = self.draft.as_chunks::<BLOCK>();
+        let (target, _) = self.target.as_chunks::<BLOCK>();
+        let whole = draft.len() * BLOCK;
+        let mut left_out = Vec::new();
+        if whole < self.draft.len() {
+            left_out.push(whole);
+        }
+        let counts: &mut [[f64; 2]; COUNTED] = self.counts.try_into().expect("the caller made COUNTED of them");
+        let per_width = self.grid.per_width;
+        let width = 1.0 / per_width;
+        let (low, high) = self.grid.ends();
+        let shift = (MIDDLE - self.grid.aligned) as u32;
+        let log2_e = std::f32::consts::LOG2_E;
+        let draft_shift = -self.grid.draft_max * log2_e;
+        let mut class = [0u32; BLOCK];
+        let mut masses = [[0f32; 2]; BLOCK];
+        let (mut p, mut q) = ([0f32; BLOCK], [0f32; BLOCK]);
+        for (i, (draft, target)) in draft.iter().zip(target).enumerate() {
+            let mut outside = 0u32;
+            for j in 0..BLOCK {
+                let d = draft[j] - target[j];
+                let place = d * per_width;
+                // True for NaN as well.
+                outside |= u32::from(!(place > low && place < high));
+                let rounded = place + ROUND;
+                class[j] = rounded.to_bits().wrapping_add(shift) & (COUNTED as u32 - 1);
+                let y = mul_add::<FMA>(d, per_width, -(rounded - ROUND)) * -width;
+                let mut v = 1.0 / 6.0;
+                v = mul_add::<FMA>(v, y, 0.5);
+                v = mul_add::<FMA>(v, y, 1.0);
+                v = mul_add::<FMA>(v, y, 1.0);
+                p[j] = exp2::<FMA>(mul_add::<FMA>(draft[j], log2_e, draft_shift));
+                q[j] = p[j] * v;
+            }
+            if outside != 0 {
+                left_out.push(i * BLOCK);
+                continue;
+            }
+            for j in 0..BLOCK {
+                masses[j] = [p[j], q[j]];
+            }
+            let (class, _) = class.as_chunks::<8>();
+            let (masses, _) = masses.as_chunks::<8>();
+            for (class, masses) in class.iter().zip(masses) {
+                // Equal classes one after the other would wait for each other's sums: they are added up first.
+                if class.iter().fold(0, |differ, c| differ | (c ^ class[0])) == 0 {
+                    let mut sum = [0f32; 2];
+                    for mass in masses {
+                        sum = [sum[0] + mass[0], sum[1] + mass[1]];
+                    }
+                    let count = &mut counts[class[0] as usize & (COUNTED - 1)];
+                    *count = [count[0] + f64::from(sum[0]), count[1] + f64::from(sum[1])];
+                } else {
+                    for (class, mass) in class.iter().zip(masses) {
+                        let count = &mut counts[*class as usize & (COUNTED - 1)];
+                        *count = [count[0] + f64::from(mass[0]), count[1] + f64::from(mass[1])];
+                    }
+                }
+            }
+        }
+        left_out
+    }
+}
+
+/// Counts a block in f64, whatever its logits.
+///
+/// # Errors
+/// A logit NaN or +∞.
+fn count_carefully(
+    start: usize,
+    draft: &[f32],
+    target: &[f32],
+    grid: Grid,
+    counts: &mut [[f64; 2]],
+    beyond: &mut Beyond,
+) -> Result<(), ScanError> {
+    for (row, logits) in [("draft", draft), ("target", target)] {
+        if let Some(i) = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
+            return Err(ScanError::Logit { row, token: start + i, value: logits[i] });
+        }
+    }
+    let (mut p, mut q) = ([0.0; BLOCK], [0.0; BLOCK]);
+    simd::run(Probabilities { logits: draft, log_sum: f64::from(grid.draft_max), into: &mut p });
+    simd::run(Probabilities { logits: target, log_sum: f64::from(grid.target_max), into: &mut q });
+    let gap = f64::from(grid.draft_max) - f64::from(grid.target_max);
+    for (i, (&p, &q)) in p[..draft.len()].iter().zip(&q).enumerate() {
+        let d = draft[i] - target[i];
+        match grid.class(d) {
+            Some(class) => {
+                let y = f64::from(d) - grid.middle(class);
+                counts[class][0] += p;
+                counts[class][1] += p * (-y).exp();
+            }
+            // Without draft mass, or below all classes; both rows masked has no mass at all.
+            None if p == 0.0 || f64::from(d) < gap => {
+                beyond.below = (beyond.below.0 + p, beyond.below.1 + q);
+            }
+            None => beyond.above = (beyond.above.0 + p, beyond.above.1 + q),
+        }
+    }
+    Ok(())
+}
+
+/// The largest number of a row; NaN is passed over.
+struct Max<'a>(&'a [f32]);
+
+impl Kernel for Max<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 32];
+        let (blocks, rest) = self.0.as_chunks::<32>();
+        for block in blocks {
+            for (lane, &x) in lanes.iter_mut().zip(block) {
+                *lane = simd::max(x, *lane);
+            }
+        }
+        rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |a, &b| simd::max(b, a))
+    }
+}
+
+fn checked_max(row: &'static str, logits: &[f32]) -> Result<f32, ScanError> {
+    match simd::run(Max(logits)) {
+        f32::NEG_INFINITY => Err(bad_logit(row, logits).unwrap_or(ScanError::AllMasked { row })),
+        f32::INFINITY => Err(bad_logit(row, logits).unwrap_or(ScanError::AllMasked { row })),
+        max => Ok(max),
+    }
+}
+
+/// The first logit of a row that is NaN or +∞.
+fn bad_logit(row: &'static str, logits: &[f32]) -> Option<ScanError> {
+    let token = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY)?;
+    Some(ScanError::Logit { row, token, value: logits[token] })
+}
+
+/// Masses that the classes do not hold, as shares of the rows' largest exponentials.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beyond {
+    /// Of tokens below the classes, draft and target.
+    below: (f64, f64),
+    /// Of tokens above them.
+    above: (f64, f64),
+}
+
+impl<'a> Scan<'a> {
+    /// Reads the two rows, for `k` drafts. `O(V)`.
+    ///
+    /// The rows must be what the drafts were drawn from and what the output is to be drawn from: after temperature,
+    /// and with filtered tokens set to −∞.
+    ///
+    /// # Errors
+    /// Rows empty, too long or of different length; `k` out of range; a logit NaN or +∞; a row all −∞.
+    ///
+    /// # Examples
+    /// ```
+    /// use draftpick::{Coin, Selector, scan::Scan};
+    ///
+    /// let (draft, target) = ([1.0f32, 0.5, -2.0], [0.5f32, 1.0, 0.0]);
+    /// let selector = Scan::new(&draft, &target, 2)?.optimal();
+    /// let coins = [0.3, 0.8, 0.1, 0.6].map(|c| Coin::new(c).unwrap());
+    /// let token = selector.select(&[0, 1], &coins)?.token(&[0, 1]);
+    /// assert!(token < 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(draft: &'a [f32], target: &'a [f32], k: usize) -> Result<Self, ScanError> {
+        check_k(k).map_err(ScanError::Problem)?;
+        if draft.len() != target.len() {
+            let error = ProblemError::Vocabulary { draft: draft.len(), target: target.len() };
+            return Err(ScanError::Problem(error));
+        }
+        if !(1..=MAX_VOCAB).contains(&draft.len()) {
+            return Err(ScanError::Vocabulary { len: draft.len() });
+        }
+        let draft_max = checked_max("draft", draft)?;
+        let target_max = checked_max("target", target)?;
+        let grid = Grid::new(k, draft_max, target_max);
+        let mut counts = vec![[0.0; 2]; COUNTED];
+        let mut beyond = Beyond::default();
+        let careful = simd::run(Count { draft, target, grid, counts: &mut counts });
+        for start in careful {
+            let end = (start + BLOCK).min(draft.len());
+            count_carefully(start, &draft[start..end], &target[start..end], grid, &mut counts, &mut beyond)?;
+        }
+        // From here on all masses are shares of the largest exponential of their own row.
+        let gap = f64::from(draft_max) - f64::from(target_max);
+        let mut classes: Vec<(f64, f64)> = Vec::with_capacity(COUNTED);
+        let mut factor = (gap - grid.middle(0)).exp();
+        let step = (-grid.width()).exp();
+        let (mut draft_sum, mut target_sum) = (beyond.below.0 + beyond.above.0, beyond.below.1 + beyond.above.1);
+        for [p, shifted] in &counts {
+            let q = shifted * factor;
+            draft_sum += p;
+            target_sum += q;
+            classes.push((*p, q));
+            factor *= step;
+        }
+        for (p, q) in classes.iter_mut().chain([&mut beyond.below, &mut beyond.above]) {
+            *p /= draft_sum;
+            *q /= target_sum;
+        }
+        let laws = LogitPair {
+            draft,
+            target,
+            draft_log_sum: f64::from(draft_max) + draft_sum.ln(),
+            target_log_sum: f64::from(target_max) + target_sum.ln(),
+        };
+        Ok(Scan { laws, grid, classes, beyond, k })
+    }
+
+    /// The two rows as laws.
+    pub fn laws(&self) -> LogitPair<'a> {
+        self.laws
+    }
+
+    /// What turns a difference of logits into a log-ratio.
+    fn offset(&self) -> f64 {
+        self.laws.draft_log_sum - self.laws.target_log_sum
+    }
+
+    /// The order-statistic coupling over ratio classes. `O(classes)`.
+    pub fn optimal(&self) -> OptimalLinear<LogitPair<'a>> {
+        let width = self.grid.width();
+        // The log-ratio of the lower end of the lowest class.
+        let lowest = self.grid.middle(0) - 0.5 * width - self.offset();
+        let edges = Edges::new(width, lowest, self.k);
+        let first = ((lowest - edges.log_lowest()) / width).round() as i64;
+        let mut masses = vec![0.0; edges.len()];
+        masses[0] += self.beyond.below.0;
+        let mut add = |edge: usize, p: f64, q: f64| {
+            let split = edges.split_sum(edge, p, q);
+            masses[edge] += split.p_lower;
+            masses[edge + 1] += split.p_upper;
+        };
+        add(edges.len() - 2, self.beyond.above.0, self.beyond.above.1);
+        let mut below = 0.0;
+        for (class, &(p, q)) in self.classes.iter().enumerate().filter(|(_, class)| class.0 > 0.0) {
+            match first + class as i64 {
+                ..0 => below += p,
+                edge => add((edge as usize).min(edges.len() - 2), p, q),
+            }
+        }
+        masses[0] += below;
+        OptimalLinear::with_edges(self.laws, self.k, edges, &masses)
+    }
+
+    /// The order-statistic coupling with a region for every token. `O(V log V)`.
+    pub fn optimal_exact(&self) -> Optimal<LogitPair<'a>> {
+        Optimal::with_laws(self.laws, self.k)
+    }
+
+    /// The maximal coupling of one draft, whatever `k`. `O(V)`.
+    pub fn maximal(&self) -> Maximal<LogitPair<'a>> {
+        Maximal::new(self.laws)
+    }
+
+    /// Recursive rejection of drafts drawn with replacement. `O(k·V)`.
+    pub fn recursive(&self) -> Recursive<LogitPair<'a>> {
+        Recursive::with_laws(self.laws, self.k)
+    }
+
+    /// Recursive rejection of drafts drawn without replacement. `O(V log V)`.
+    pub fn recursive_distinct(&self) -> RecursiveDistinct<LogitPair<'a>> {
+        RecursiveDistinct::with_laws(self.laws, self.k)
+    }
+
+    /// k-SEQ. `O(classes)`, and another pass over the logits for the tokens of `rho`'s class.
+    pub fn kseq(&self) -> KSeq<LogitPair<'a>> {
+        let (k, count) = (self.k, self.classes.len());
+        // ln rho at the boundary below class c is `top − c·width`: rho falls as c rises.
+        let width = self.grid.width();
+        let top = self.offset() - self.grid.middle(0) + 0.5 * width;
+        let rho = |boundary: usize| (top - boundary as f64 * width).exp();
+        // What is below a boundary counts whole, what is above it discounted.
+        let mut whole = vec![self.beyond.below.0; count + 1];
+        let mut discounted = vec![self.beyond.above.1; count + 1];
+        for c in 0..count {
+            whole[c + 1] = whole[c] + self.classes[c].0;
+        }
+        for c in (0..count).rev() {
+            discounted[c] = discounted[c + 1] + self.classes[c].1;
+        }
+        let at = |boundary: usize| Bracket {
+            lower: 1.0,
+            upper: k as f64,
+            whole: whole[boundary],
+            discounted: discounted[boundary],
+            active: Vec::new(),
+        };
+        // The boundaries inside [1, k], highest rho first; the last valid one ends the bracket.
+        let first = (((top - (k as f64).ln()) / width).ceil().max(0.0) as usize).min(count);
+        let end = ((top / width).floor().max(0.0) as usize + 1).clamp(first, count + 1);
+        let boundaries: Vec<usize> = (first..end).collect();
+        let valid = boundaries.partition_point(|&boundary| at(boundary).is_valid(rho(boundary), k));
+        // The class between the last valid boundary and the first invalid one.
+        let class = (first + valid).saturating_sub(1);
+        let (rho, beta) = Bracket {
+            lower: rho((class + 1).min(count)).max(1.0).min(k as f64),
+            upper: rho(class).min(k as f64).max(1.0),
+            whole: whole[class],
+            discounted: discounted[(class + 1).min(count)],
+            active: self.active(class),
+        }
+        .close(k);
+        KSeq::with_rho(self.laws, k, rho, beta)
+    }
+
+    /// The tokens of a class. Tokens of one and the same ratio, as in a pair of equal rows, come as one.
+    fn active(&self, class: usize) -> Vec<Active> {
+        let Some(&(p, q)) = self.classes.get(class).filter(|(p, q)| *p > 0.0 && *q > 0.0) else {
+            return Vec::new();
+        };
+        let LogitPair { draft, target, .. } = self.laws;
+        let n = (class as i32 - MIDDLE + self.grid.aligned) as f32;
+        let found = simd::run(Find { draft, target, per_width: self.grid.per_width, n });
+        if found.lowest == found.highest {
+            return vec![Active { ratio: q / p, p, q }];
+        }
+        let mut active = Vec::new();
+        for start in found.starts {
+            for token in start..(start + BLOCK).min(draft.len()) {
+                if self.grid.class(draft[token] - target[token]) == Some(class) {
+                    let (p, q) = self.laws.masses(token as Token);
+                    if p > 0.0 && q > 0.0 {
+                        active.push(Active { ratio: q / p, p, q });
+                    }
+                }
+            }
+        }
+        active
+    }
+}
+
+/// Finds the blocks that hold tokens of one class.
+struct Find<'a> {
+    draft: &'a [f32],
+    target: &'a [f32],
+    per_width: f32,
+    n: f32,
+}
+
+/// The blocks, and the lowest and highest difference of logits of the class's tokens.
+struct Found {
+    starts: Vec<usize>,
+    lowest: f32,
+    highest: f32,
+}
+
+impl Kernel for Find<'_> {
+    type Output = Found;
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> Found {
+        let mut found = Found { starts: Vec::new(), lowest: f32::INFINITY, highest: f32::NEG_INFINITY };
+        let mut visit = |start: usize, draft: &[f32], target: &[f32]| {
+            let (mut lowest, mut highest) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
+            for (j, (draft, target)) in draft.iter().zip(target).enumerate() {
+                let d = draft - target;
+                // False for what is not finite.
+                let inside = (d * self.per_width + ROUND) - ROUND == self.n;
+                let (low, high) = if inside { (d, d) } else { (f32::INFINITY, f32::NEG_INFINITY) };
+                lowest[j % 8] = -simd::max(-low, -lowest[j % 8]);
+                highest[j % 8] = simd::max(high, highest[j % 8]);
+            }
+            let low = lowest.iter().fold(f32::INFINITY, |a, &b| -simd::max(-b, -a));
+            let high = highest.iter().fold(f32::NEG_INFINITY, |a, &b| simd::max(b, a));
+            if high >= low {
+                found.starts.push(start);
+                found.lowest = -simd::max(-low, -found.lowest);
+                found.highest = simd::max(high, found.highest);
+            }
+        };
+        let (blocks, rest) = self.draft.as_chunks::<BLOCK>();
+        let (target_blocks, target_rest) = self.target.as_chunks::<BLOCK>();
+        for (i, (draft, target)) in blocks.iter().zip(target_blocks).enumerate() {
+            visit(i * BLOCK, draft, target);
+        }
+        visit(blocks.len() * BLOCK, rest, target_rest);
+        found
+    }
+}
