@@ -1,7 +1,7 @@
 //! How far each selector is from the floor: the time from two rows of f32 logits to a selected token, over the time
 //! that the softmaxes of the two rows take alone.
 //!
-//! `cargo bench --bench floor` prints one table. Everything is timed in one process, floor and selectors in turn, and
+//! `cargo bench --bench floor` prints one table; `cargo bench --bench floor -- kseq optimal` only those selectors. Everything is timed in one process, floor and selectors in turn, and
 //! each figure is the median of the ratios of neighbouring timings: a machine that changes its speed changes both.
 
 use std::hint::black_box;
@@ -179,6 +179,7 @@ fn measure(rule: Rule, input: &Input, k: usize, rounds: usize) -> Figures {
 fn main() {
     // `cargo bench` and `cargo test --benches` pass flags that mean nothing here; the latter only wants to see it run.
     let quick = std::env::args().any(|argument| argument == "--test");
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let vocabs: &[usize] = if quick { &[1_000] } else { &[32_000, 128_256] };
     let ks: &[usize] = if quick { &[2] } else { &[2, 4, 8] };
     println!("(f32 logits of both rows → prepared selector → one selection) / (softmax of the two rows)");
@@ -191,7 +192,9 @@ fn main() {
         let inputs = inputs(vocab);
         for rule in Rule::ALL {
             for &k in ks {
-                if rule == Rule::Maximal && k != ks[0] {
+                if rule == Rule::Maximal && k != ks[0]
+                    || !(wanted.is_empty() || wanted.iter().any(|w| w == rule.name()))
+                {
                     continue;
                 }
                 for input in &inputs {

@@ -12,6 +12,8 @@
 //! there and what target mass is left over on ratio 0, which is never drafted; one above the highest puts there as
 //! much draft mass as its target mass asks for and the rest on ratio ∞.
 
+use crate::problem::Band;
+
 /// The highest finite edge, as a natural logarithm.
 ///
 /// The minimising set of the bound ends at the ratio `1/(k·P^(k−1))`, `P` being its draft mass. Where that is above
@@ -56,7 +58,7 @@ impl Edges {
         Edges { log_lowest, per_width: 1.0 / width, inverses }
     }
 
-    /// The number of edges, the infinite one included.
+    /// The number of edges, the infinite one included; also the number of classes.
     pub fn len(&self) -> usize {
         self.inverses.len()
     }
@@ -71,18 +73,39 @@ impl Edges {
         self.log_lowest
     }
 
-    /// Splits a token of masses `p > 0` and `q ≥ 0`.
-    pub fn split(&self, p: f64, q: f64) -> Split {
+    /// The class of a token: 0 below the lowest edge, `j + 1` from edge `j` up to the next.
+    pub fn class(&self, p: f64, q: f64) -> usize {
         let place = ((p / q).ln() - self.log_lowest) * self.per_width;
-        // Below the lowest edge (not above the highest: that has q = 0 and an infinite place).
-        if place < 0.0 {
-            return Split { lower: 0, p_lower: p, p_upper: 0.0 };
+        // As an integer: 0 for what is below and for 0/0, the last class for infinity.
+        let mut class = ((place + 1.0) as usize).min(self.len() - 1);
+        // Rounding may have put the token on the wrong side of an edge; the band decides.
+        while class > 0 && !(p * self.inverses[class - 1] >= q) {
+            class -= 1;
         }
-        self.split_sum((place as usize).min(self.len() - 2), p, q)
+        while class + 1 < self.len() && p * self.inverses[class] >= q && p > 0.0 {
+            class += 1;
+        }
+        class
     }
 
-    /// Splits the sum of tokens that all lie between the edges `lower` and `lower + 1`: the split is linear.
-    pub fn split_sum(&self, lower: usize, p: f64, q: f64) -> Split {
+    /// The ratios of a class.
+    pub fn band(&self, class: usize) -> Band {
+        Band {
+            from: class.checked_sub(1).map(|edge| self.inverses[edge]),
+            to: (class + 1 < self.len()).then(|| self.inverses[class]),
+        }
+    }
+
+    /// Splits a token of masses `p > 0` and `q ≥ 0`.
+    pub fn split(&self, p: f64, q: f64) -> Split {
+        self.split_sum(self.class(p, q), p, q)
+    }
+
+    /// Splits the sum of tokens of one class: the split is linear.
+    pub fn split_sum(&self, class: usize, p: f64, q: f64) -> Split {
+        let Some(lower) = class.checked_sub(1) else {
+            return Split { lower: 0, p_lower: p, p_upper: 0.0 };
+        };
         let (high, low) = (self.inverses[lower], self.inverses[lower + 1]);
         // p₁ + p₂ = p and p₁·high + p₂·low = q. Rounding may step over the ends.
         let p_upper = ((p * high - q) / (high - low)).clamp(0.0, p);

@@ -313,11 +313,10 @@ impl FreeList {
                 continue;
             }
             let step = top.len().min(next.len());
-            let moved = |t: f64| {
-                Segment { lo: next.hi - t, hi: next.hi }.mass(k) - Segment { lo: top.hi - t, hi: top.hi }.mass(k)
-            };
+            // Times t, not the difference of the ends: that has only the digits of the labels.
+            let moved = |t: f64| t * (mean_density(next.hi - t, next.hi, k) - mean_density(top.hi - t, top.hi, k));
             let slope = |t: f64| point_density(next.hi - t, k) - point_density(top.hi - t, k);
-            let t = root(wanted - mass, step, moved, slope);
+            let t = root(wanted - mass, step, wanted, moved, slope);
             // A whole step uses the segments' own ends: no splinter of rounding stays behind.
             let (low, high) = (cut_down(next, t), cut_down(top, t));
             mass += moved(t);
@@ -339,11 +338,10 @@ impl FreeList {
             && let (Some(bottom), Some(&next)) = (front(&mut self.window), filled(&mut self.right))
         {
             let step = bottom.len().min(next.len());
-            let moved = |t: f64| {
-                Segment { lo: next.lo, hi: next.lo + t }.mass(k) - Segment { lo: bottom.lo, hi: bottom.lo + t }.mass(k)
-            };
+            let moved =
+                |t: f64| t * (mean_density(next.lo, next.lo + t, k) - mean_density(bottom.lo, bottom.lo + t, k));
             let slope = |t: f64| point_density(next.lo + t, k) - point_density(bottom.lo + t, k);
-            let t = root(wanted - mass, step, moved, slope);
+            let t = root(wanted - mass, step, wanted, moved, slope);
             let (low, high) = (cut_up(bottom, t), cut_up(next, t));
             mass += moved(t);
             risen += step;
@@ -440,7 +438,7 @@ fn slide(segment: Segment, length: f64, density: f64, k: u32) -> f64 {
 const ROUNDS: usize = 60;
 
 /// The relative precision of a root search: a few roundings.
-const PRECISION: f64 = 4.0 * f64::EPSILON;
+const PRECISION: f64 = 16.0 * f64::EPSILON;
 
 fn point_density(u: f64, k: u32) -> f64 {
     f64::from(k) * u.powi(k as i32 - 1)
@@ -510,11 +508,11 @@ fn push_back(window: &mut std::collections::VecDeque<Segment>, segment: Segment)
 }
 
 /// The `t` in `[0, step]` with `moved(t) = wanted`, `step` if `moved` does not get that far. `moved` runs from 0
-/// monotonically in the direction of `wanted`; `slope` is its derivative.
+/// monotonically in the direction of `wanted`; `slope` is its derivative; `scale` is the mass that it changes.
 ///
-/// Newton's method from the chord, kept inside a bracket. It stops when the value is within a rounding of 1 of the
-/// one wanted, which is all that a mass can be told apart by.
-fn root(wanted: f64, step: f64, moved: impl Fn(f64) -> f64, slope: impl Fn(f64) -> f64) -> f64 {
+/// Newton's method from the chord, kept inside a bracket. It stops when the value is within a few roundings of the
+/// mass.
+fn root(wanted: f64, step: f64, scale: f64, moved: impl Fn(f64) -> f64, slope: impl Fn(f64) -> f64) -> f64 {
     let whole = moved(step);
     if whole.abs() <= wanted.abs() {
         return step;
@@ -523,7 +521,7 @@ fn root(wanted: f64, step: f64, moved: impl Fn(f64) -> f64, slope: impl Fn(f64) 
     let mut t = step * (wanted / whole);
     for _ in 0..ROUNDS {
         let error = moved(t) - wanted;
-        if error.abs() <= PRECISION * wanted.abs() || upper - lower <= PRECISION * upper {
+        if error.abs() <= PRECISION * scale || upper - lower <= PRECISION * upper {
             break;
         }
         if (error > 0.0) == (wanted > 0.0) {

@@ -14,6 +14,7 @@
 //! [`bound`](crate::bound)). Proofs are in `docs/math.md`.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use crate::classes::{Edges, Split};
 use crate::layout::{Item, Layout, Segment};
@@ -170,8 +171,10 @@ pub struct OptimalLinear<L = Problem> {
     laws: L,
     k: usize,
     edges: Edges,
+    /// The draft and target mass of each class.
+    classes: Vec<(f64, f64)>,
     layout: Layout,
-    /// The layout's item of each edge; [`NO_ITEM`] for an edge without draft mass.
+    /// The layout's item of each edge.
     item_of: Vec<u32>,
 }
 
@@ -213,38 +216,47 @@ impl<L: Laws> OptimalLinear<L> {
     /// Prepares the rule for `k` drafts of any laws. `O(V + classes)`.
     pub(crate) fn with_laws(laws: L, k: usize, classes: usize) -> Self {
         let edges = Edges::new(Edges::width(classes, k), 0.0, k);
-        let mut masses = vec![0.0; edges.len()];
+        let mut classes = vec![(0.0, 0.0); edges.len()];
         for_each_token(&laws, |_, p, q| {
-            if p > 0.0 {
-                let split = edges.split(p, q);
-                masses[split.lower] += split.p_lower;
-                masses[split.lower + 1] += split.p_upper;
+            if p > 0.0 || q > 0.0 {
+                let class = &mut classes[edges.class(p, q)];
+                *class = (class.0 + p, class.1 + q);
             }
         });
-        Self::with_edges(laws, k, edges, &masses)
+        Self::with_counts(laws, k, edges, classes)
     }
 
-    /// Prepares the rule from the draft mass on each edge.
-    pub(crate) fn with_edges(laws: L, k: usize, edges: Edges, masses: &[f64]) -> Self {
+    /// Prepares the rule from the draft and target mass of each class. `O(classes)`.
+    pub(crate) fn with_counts(laws: L, k: usize, edges: Edges, classes: Vec<(f64, f64)>) -> Self {
+        let mut masses = vec![0.0; edges.len()];
+        for (class, &(p, q)) in classes.iter().enumerate().filter(|(_, class)| class.0 > 0.0) {
+            let split = edges.split_sum(class, p, q);
+            masses[split.lower] += split.p_lower;
+            if split.p_upper > 0.0 {
+                masses[split.lower + 1] += split.p_upper;
+            }
+        }
         let mut items = Vec::with_capacity(edges.len());
-        let mut item_of = vec![NO_ITEM; edges.len()];
-        for edge in (0..edges.len()).rev().filter(|&edge| masses[edge] > 0.0) {
-            item_of[edge] = items.len() as u32;
-            items.push(Item { p: masses[edge], q: masses[edge] * edges.inverse(edge) });
+        let mut item_of = vec![0; edges.len()];
+        for edge in (0..edges.len()).rev() {
+            if masses[edge] > 0.0 {
+                items.push(Item { p: masses[edge], q: masses[edge] * edges.inverse(edge) });
+            }
+            // No draft has a share on an edge without mass; what rounding makes look like one goes to a neighbour.
+            item_of[edge] = (items.len() as u32).saturating_sub(1);
         }
         let layout = Layout::new(&[Segment::UNIT], &items, k);
-        OptimalLinear { laws, k, edges, layout, item_of }
+        OptimalLinear { laws, k, edges, classes, layout, item_of }
     }
 
     /// A token's items, with the share of its draft mass on each.
     fn placement(&self, p: f64, q: f64) -> Placement {
         let Split { lower, p_lower, p_upper } = self.edges.split(p, q);
         let item = |edge: usize| self.item_of[edge] as usize;
-        // An edge without draft mass has no item; no share of this token lies on it either.
-        match () {
-            () if p_upper <= 0.0 => Placement::certain(item(lower)),
-            () if p_lower <= 0.0 => Placement::certain(item(lower + 1)),
-            () => Placement { first: (item(lower), p_lower / p), second: (item(lower + 1), p_upper / p) },
+        if p_upper > 0.0 {
+            Placement { first: (item(lower), p_lower / p), second: (item(lower + 1), p_upper / p) }
+        } else {
+            Placement::certain(item(lower))
         }
     }
 
@@ -264,6 +276,36 @@ impl<L: Laws> OptimalLinear<L> {
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
+
+    /// The draft mass selected, `m`, of tokens of one class.
+    fn selected_of(&self, class: usize, p: f64, q: f64) -> f64 {
+        let Split { lower, p_lower, p_upper } = self.edges.split_sum(class, p, q);
+        let density = |edge: usize| self.layout.density(self.item_of[edge] as usize);
+        p_lower * density(lower) + if p_upper > 0.0 { p_upper * density(lower + 1) } else { 0.0 }
+    }
+
+    /// `Σ (q − m)₊` over the tokens of a class.
+    fn class_residual(&self, class: usize) -> f64 {
+        let (p, q) = self.classes[class];
+        if !(q > 0.0) {
+            return 0.0;
+        }
+        // An edge has q = inverse·p and m = density·p. Where both edges lack or both exceed, so do all tokens between.
+        let lacks = |edge: usize| self.edges.inverse(edge) >= self.layout.density(self.item_of[edge] as usize);
+        match (class == 0 || lacks(class - 1), lacks(class)) {
+            _ if !(p > 0.0) => q,
+            (true, true) => (q - self.selected_of(class, p, q)).max(0.0),
+            (false, false) => 0.0,
+            _ => {
+                let mut sum = 0.0;
+                self.laws.in_band(self.edges.band(class), &mut |_, p, q| {
+                    sum += (q - self.selected_of(class, p, q)).max(0.0);
+                    ControlFlow::Continue(())
+                });
+                sum
+            }
+        }
+    }
 }
 
 impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
@@ -274,11 +316,43 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
     }
 
     fn selected(&self, _: Token, p: f64, q: f64) -> f64 {
-        if p <= 0.0 {
-            return 0.0;
+        if p > 0.0 { self.selected_of(self.edges.class(p, q), p, q) } else { 0.0 }
+    }
+
+    fn residual_total(&self) -> f64 {
+        (0..self.edges.len()).map(|class| self.class_residual(class)).sum()
+    }
+
+    /// First the class, then the token in it: only the tokens of one class, or two, are looked at.
+    fn draw_residual(&self, total: f64, coin: Coin) -> Result<Token, SelectError> {
+        let threshold = coin.get() * total;
+        let mut cumulative = 0.0;
+        let mut chosen = None;
+        for class in 0..self.edges.len() {
+            let residual = self.class_residual(class);
+            if residual > 0.0 {
+                chosen = Some((class, threshold - cumulative));
+                cumulative += residual;
+                if threshold < cumulative {
+                    break;
+                }
+            }
         }
-        let Placement { first, second } = self.placement(p, q);
-        p * (first.1 * self.layout.density(first.0) + second.1 * self.layout.density(second.0))
+        let (class, threshold) = chosen.ok_or(SelectError::NoResidual)?;
+        let mut cumulative = 0.0;
+        let mut found = None;
+        self.laws.in_band(self.edges.band(class), &mut |token, p, q| {
+            let residual = q - self.selected_of(class, p, q);
+            if residual > 0.0 {
+                cumulative += residual;
+                found = Some(token);
+                if threshold < cumulative {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        found.ok_or(SelectError::NoResidual)
     }
 }
 

@@ -102,7 +102,39 @@ pub trait Laws {
 
     /// Hands over all probabilities in order, in blocks: the first token of the block, its `p`s and its `q`s.
     /// Stops when `visit` says so. `O(V)`.
-    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>);
+    fn blocks(&self, visit: &mut Visit<'_>);
+
+    /// Calls `visit(token, p, q)` for every token of a band of ratios, in order, until it says stop. `O(V)`;
+    /// implementations may be faster where the band holds few tokens.
+    fn in_band(&self, band: Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
+        self.blocks(&mut |start, p, q| {
+            for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
+                if band.contains(p, q) {
+                    visit((start + i) as Token, p, q)?;
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+}
+
+/// What [`Laws::blocks`] hands its blocks to.
+pub type Visit<'a> = dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()> + 'a;
+
+/// A band of ratios `p/q`, by the inverses of its ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Band {
+    /// `p/q` is at least `1/from`: `p·from ≥ q`. Without it there is no lower end.
+    pub from: Option<f64>,
+    /// `p/q` is below `1/to`: `p·to < q`. Without it there is no upper end.
+    pub to: Option<f64>,
+}
+
+impl Band {
+    /// Whether a token of masses `p`, `q` is in the band.
+    pub fn contains(self, p: f64, q: f64) -> bool {
+        self.from.is_none_or(|from| p * from >= q) && self.to.is_none_or(|to| p * to < q)
+    }
 }
 
 impl Laws for Problem {
@@ -114,7 +146,7 @@ impl Laws for Problem {
         (self.draft.as_slice()[token as usize], self.target.as_slice()[token as usize])
     }
 
-    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>) {
+    fn blocks(&self, visit: &mut Visit<'_>) {
         let _ = visit(0, self.draft.as_slice(), self.target.as_slice());
     }
 }
@@ -128,7 +160,7 @@ impl<L: Laws + ?Sized> Laws for &L {
         (**self).masses(token)
     }
 
-    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>) {
+    fn blocks(&self, visit: &mut Visit<'_>) {
         (**self).blocks(visit);
     }
 }

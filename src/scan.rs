@@ -25,7 +25,7 @@ use crate::kseq::{Active, Bracket, KSeq};
 use crate::maximal::Maximal;
 use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
 use crate::pmf::{MAX_VOCAB, Token};
-use crate::problem::{Laws, ProblemError, check_k};
+use crate::problem::{Band, Laws, ProblemError, Visit, check_k};
 use crate::recursive::{Recursive, RecursiveDistinct};
 use crate::simd::{self, Kernel, ROUND, exp_f64, exp2, mul_add};
 
@@ -48,11 +48,34 @@ impl Laws for LogitPair<'_> {
     }
 
     fn masses(&self, token: Token) -> (f64, f64) {
-        let probability = |logits: &[f32], log_sum: f64| exp_f64::<false>(f64::from(logits[token as usize]) - log_sum);
-        (probability(self.draft, self.draft_log_sum), probability(self.target, self.target_log_sum))
+        let place = token as usize;
+        simd::run(Masses {
+            draft: f64::from(self.draft[place]) - self.draft_log_sum,
+            target: f64::from(self.target[place]) - self.target_log_sum,
+        })
     }
 
-    fn blocks(&self, visit: &mut dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()>) {
+    fn in_band(&self, band: Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
+        // By the difference of the logits first, which needs no exponential; with room for its rounding.
+        const ROOM: f64 = 1e-4;
+        let offset = self.draft_log_sum - self.target_log_sum;
+        let low = band.from.map_or(f64::NEG_INFINITY, |from| offset - from.ln() - ROOM) as f32;
+        let high = band.to.map_or(f64::INFINITY, |to| offset - to.ln() + ROOM) as f32;
+        let _ = blocks_with(self.draft, self.target, (low, high), |start| {
+            for token in start..(start + BLOCK).min(self.draft.len()) {
+                let d = self.draft[token] - self.target[token];
+                if !(d < low || d > high) {
+                    let (p, q) = self.masses(token as Token);
+                    if band.contains(p, q) {
+                        visit(token as Token, p, q)?;
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    fn blocks(&self, visit: &mut Visit<'_>) {
         let (mut p, mut q) = ([0.0; BLOCK], [0.0; BLOCK]);
         for (i, (draft, target)) in self.draft.chunks(BLOCK).zip(self.target.chunks(BLOCK)).enumerate() {
             simd::run(Probabilities { logits: draft, log_sum: self.draft_log_sum, into: &mut p });
@@ -61,6 +84,21 @@ impl Laws for LogitPair<'_> {
                 return;
             }
         }
+    }
+}
+
+/// `e^x` of two numbers, by the same instructions as for a whole block: the same numbers come out.
+struct Masses {
+    draft: f64,
+    target: f64,
+}
+
+impl Kernel for Masses {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> (f64, f64) {
+        (exp_f64::<FMA>(self.draft), exp_f64::<FMA>(self.target))
     }
 }
 
@@ -77,8 +115,7 @@ impl Kernel for Probabilities<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         for (p, &logit) in self.into.iter_mut().zip(self.logits) {
-            // Not fused: the same number comes out for a single token.
-            *p = exp_f64::<false>(f64::from(logit) - self.log_sum);
+            *p = exp_f64::<FMA>(f64::from(logit) - self.log_sum);
         }
     }
 }
@@ -439,24 +476,19 @@ impl<'a> Scan<'a> {
         // The log-ratio of the lower end of the lowest class.
         let lowest = self.grid.middle(0) - 0.5 * width - self.offset();
         let edges = Edges::new(width, lowest, self.k);
+        // Class c of the grid lies between the edges first + c and first + c + 1, which is their class first + c + 1.
         let first = ((lowest - edges.log_lowest()) / width).round() as i64;
-        let mut masses = vec![0.0; edges.len()];
-        masses[0] += self.beyond.below.0;
-        let mut add = |edge: usize, p: f64, q: f64| {
-            let split = edges.split_sum(edge, p, q);
-            masses[edge] += split.p_lower;
-            masses[edge + 1] += split.p_upper;
+        let last = edges.len() - 1;
+        let mut classes = vec![(0.0, 0.0); edges.len()];
+        let mut add = |class: usize, (p, q): (f64, f64)| {
+            classes[class] = (classes[class].0 + p, classes[class].1 + q);
         };
-        add(edges.len() - 2, self.beyond.above.0, self.beyond.above.1);
-        let mut below = 0.0;
-        for (class, &(p, q)) in self.classes.iter().enumerate().filter(|(_, class)| class.0 > 0.0) {
-            match first + class as i64 {
-                ..0 => below += p,
-                edge => add((edge as usize).min(edges.len() - 2), p, q),
-            }
+        add(0, self.beyond.below);
+        add(last, self.beyond.above);
+        for (c, &masses) in self.classes.iter().enumerate() {
+            add((first + c as i64 + 1).clamp(0, last as i64) as usize, masses);
         }
-        masses[0] += below;
-        OptimalLinear::with_edges(self.laws, self.k, edges, &masses)
+        OptimalLinear::with_counts(self.laws, self.k, edges, classes)
     }
 
     /// The order-statistic coupling with a region for every token. `O(V log V)`.
@@ -526,71 +558,70 @@ impl<'a> Scan<'a> {
             return Vec::new();
         };
         let LogitPair { draft, target, .. } = self.laws;
-        let n = (class as i32 - MIDDLE + self.grid.aligned) as f32;
-        let found = simd::run(Find { draft, target, per_width: self.grid.per_width, n });
-        if found.lowest == found.highest {
-            return vec![Active { ratio: q / p, p, q }];
-        }
-        let mut active = Vec::new();
-        for start in found.starts {
+        let (low, high) = (self.grid.middle(class), self.grid.width());
+        let (low, high) = ((low - 0.51 * high) as f32, (low + 0.51 * high) as f32);
+        let mut tokens: Vec<usize> = Vec::new();
+        let (mut lowest, mut highest) = (f32::INFINITY, f32::NEG_INFINITY);
+        let _ = blocks_with(draft, target, (low, high), |start| {
             for token in start..(start + BLOCK).min(draft.len()) {
-                if self.grid.class(draft[token] - target[token]) == Some(class) {
-                    let (p, q) = self.laws.masses(token as Token);
-                    if p > 0.0 && q > 0.0 {
-                        active.push(Active { ratio: q / p, p, q });
-                    }
+                let d = draft[token] - target[token];
+                if self.grid.class(d) == Some(class) {
+                    tokens.push(token);
+                    (lowest, highest) = (lowest.min(d), highest.max(d));
                 }
             }
+            ControlFlow::Continue(())
+        });
+        if lowest == highest {
+            return vec![Active { ratio: q / p, p, q }];
         }
-        active
+        let masses = tokens.into_iter().map(|token| self.laws.masses(token as Token));
+        masses.filter(|(p, q)| *p > 0.0 && *q > 0.0).map(|(p, q)| Active { ratio: q / p, p, q }).collect()
     }
 }
 
-/// Finds the blocks that hold tokens of one class.
+/// Calls `visit` with the start of each block that may hold differences of logits in `[low, high]`, until it says stop.
+fn blocks_with(
+    draft: &[f32],
+    target: &[f32],
+    (low, high): (f32, f32),
+    mut visit: impl FnMut(usize) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    const STRIDE: usize = 32 * BLOCK;
+    for (i, (draft, target)) in draft.chunks(STRIDE).zip(target.chunks(STRIDE)).enumerate() {
+        let mut found = simd::run(Find { draft, target, low, high });
+        while found != 0 {
+            visit(i * STRIDE + found.trailing_zeros() as usize * BLOCK)?;
+            found &= found - 1;
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Which of up to 32 blocks may hold differences of logits in `[low, high]`: one bit each.
 struct Find<'a> {
     draft: &'a [f32],
     target: &'a [f32],
-    per_width: f32,
-    n: f32,
-}
-
-/// The blocks, and the lowest and highest difference of logits of the class's tokens.
-struct Found {
-    starts: Vec<usize>,
-    lowest: f32,
-    highest: f32,
+    low: f32,
+    high: f32,
 }
 
 impl Kernel for Find<'_> {
-    type Output = Found;
+    type Output = u32;
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> Found {
-        let mut found = Found { starts: Vec::new(), lowest: f32::INFINITY, highest: f32::NEG_INFINITY };
-        let mut visit = |start: usize, draft: &[f32], target: &[f32]| {
-            let (mut lowest, mut highest) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
-            for (j, (draft, target)) in draft.iter().zip(target).enumerate() {
-                let d = draft - target;
-                // False for what is not finite.
-                let inside = (d * self.per_width + ROUND) - ROUND == self.n;
-                let (low, high) = if inside { (d, d) } else { (f32::INFINITY, f32::NEG_INFINITY) };
-                lowest[j % 8] = -simd::max(-low, -lowest[j % 8]);
-                highest[j % 8] = simd::max(high, highest[j % 8]);
-            }
-            let low = lowest.iter().fold(f32::INFINITY, |a, &b| -simd::max(-b, -a));
-            let high = highest.iter().fold(f32::NEG_INFINITY, |a, &b| simd::max(b, a));
-            if high >= low {
-                found.starts.push(start);
-                found.lowest = -simd::max(-low, -found.lowest);
-                found.highest = simd::max(high, found.highest);
-            }
-        };
+    fn run<const FMA: bool>(self) -> u32 {
         let (blocks, rest) = self.draft.as_chunks::<BLOCK>();
-        let (target_blocks, target_rest) = self.target.as_chunks::<BLOCK>();
+        let (target_blocks, _) = self.target.as_chunks::<BLOCK>();
+        let mut found = 0;
         for (i, (draft, target)) in blocks.iter().zip(target_blocks).enumerate() {
-            visit(i * BLOCK, draft, target);
+            let mut misses = 0u32;
+            for j in 0..BLOCK {
+                let d = draft[j] - target[j];
+                misses += u32::from(d < self.low) + u32::from(d > self.high);
+            }
+            found |= u32::from(misses < BLOCK as u32) << i;
         }
-        visit(blocks.len() * BLOCK, rest, target_rest);
-        found
+        if rest.is_empty() { found } else { found | 1 << blocks.len() }
     }
 }

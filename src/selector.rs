@@ -273,7 +273,12 @@ pub(crate) trait SelectThenAccept {
             // m and q are the same law within rounding: nothing is to be resampled.
             return Ok(Selection::Draft(winner));
         }
-        draw_residual(self.laws(), total, coins.residual, self.residual()).map(Selection::Residual)
+        self.draw_residual(total, coins.residual).map(Selection::Residual)
+    }
+
+    /// A token from the law proportional to `(q − m)₊`, whose sum is `total`.
+    fn draw_residual(&self, total: f64, coin: Coin) -> Result<Token, SelectError> {
+        draw_residual(self.laws(), total, coin, self.residual())
     }
 
     /// The law of the output, given the probability with which each draft is selected.
