@@ -20,13 +20,21 @@ use crate::problem::Band;
 /// the highest edge, the set's loss `P^k` is below `e⁻¹⁰/k` < 5e-5/k: nothing is left to gain from finer classes.
 const LOG_HIGHEST: f64 = 10.0;
 
-/// The finite edges, equally spaced in the logarithm of the ratio.
+/// Cells for each doubling of the distance from the ratio that matters.
+const CELLS_AN_OCTAVE: usize = 8;
+
+/// The acceptance that dropping edges may cost: a thousandth of what the cells themselves cost.
+const COARSENING_LOSS: f64 = 1e-9;
+
+/// The edges, on an equally spaced grid in the logarithm of the ratio, of which some may have been dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Edges {
-    /// The logarithm of the lowest finite edge.
+    /// The logarithm of the lowest point of the grid.
     log_lowest: f64,
-    /// The inverse of the spacing, as a logarithm.
+    /// The inverse of the grid's spacing, as a logarithm.
     per_width: f64,
+    /// The class of each cell of the grid: cell 0 is below the lowest point.
+    class_of: Vec<u32>,
     /// `1/r` of each finite edge, lowest ratio first; then 0, the infinite edge.
     inverses: Vec<f64>,
 }
@@ -52,10 +60,18 @@ impl Edges {
         let first = ((-(k as f64).ln() - anchor) / width).floor();
         let last = ((LOG_HIGHEST - anchor) / width).ceil();
         let log_lowest = anchor + first * width;
-        let mut inverses: Vec<f64> =
-            (0..=(last - first) as usize).map(|j| (-(anchor + (first + j as f64) * width)).exp()).collect();
+        // e^(−j·width) as a product of two powers, each computed once: an exponential for every 32nd edge is enough.
+        let steps: [f64; 32] = std::array::from_fn(|j| (-(j as f64) * width).exp());
+        let count = (last - first) as usize + 1;
+        let mut inverses: Vec<f64> = Vec::with_capacity(count + steps.len());
+        for start in (0..count).step_by(steps.len()) {
+            let base = (-(anchor + (first + start as f64) * width)).exp();
+            inverses.extend(steps.map(|step| base * step));
+        }
+        inverses.truncate(count);
         inverses.push(0.0);
-        Edges { log_lowest, per_width: 1.0 / width, inverses }
+        let class_of = (0..inverses.len() as u32).collect();
+        Edges { log_lowest, per_width: 1.0 / width, class_of, inverses }
     }
 
     /// The number of edges, the infinite one included; also the number of classes.
@@ -77,7 +93,8 @@ impl Edges {
     pub fn class(&self, p: f64, q: f64) -> usize {
         let place = ((p / q).ln() - self.log_lowest) * self.per_width;
         // As an integer: 0 for what is below and for 0/0, the last class for infinity.
-        let mut class = ((place + 1.0) as usize).min(self.len() - 1);
+        let cell = ((place + 1.0) as usize).min(self.class_of.len() - 1);
+        let mut class = self.class_of[cell] as usize;
         // Rounding may have put the token on the wrong side of an edge; the band decides.
         while class > 0 && !(p * self.inverses[class - 1] >= q) {
             class -= 1;
@@ -86,6 +103,72 @@ impl Edges {
             class += 1;
         }
         class
+    }
+
+    /// The draft mass on each edge, given the masses of each class.
+    pub fn draft_masses(&self, classes: &[(f64, f64)]) -> Vec<f64> {
+        let mut masses = vec![0.0; self.len()];
+        for (class, &(p, q)) in classes.iter().enumerate().filter(|(_, class)| class.0 > 0.0) {
+            let split = self.split_sum(class, p, q);
+            masses[split.lower] += split.p_lower;
+            if split.p_upper > 0.0 {
+                masses[split.lower + 1] += split.p_upper;
+            }
+        }
+        masses
+    }
+
+    /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio.
+    fn loss(&self, draft_masses: &[f64], k: usize) -> f64 {
+        let (mut p, mut q, mut loss) = (0.0f64, 0.0, 0.0f64);
+        for (edge, mass) in draft_masses.iter().enumerate().rev().filter(|(_, mass)| **mass > 0.0) {
+            p += mass;
+            q += mass * self.inverse(edge);
+            loss = loss.max(p.powi(k as i32) - q);
+        }
+        loss
+    }
+
+    /// Drops edges that the acceptance does not need, so that there is less to lay out; the masses of the classes
+    /// that remain.
+    ///
+    /// Only where the minimising set of the bound ends does it matter which tokens are told apart: on either side all
+    /// tokens gain from being selected more, or none. Fine cells are kept around that ratio, and ever wider ones away
+    /// from it. Where that costs acceptance after all, because the minimum is nearly attained twice, nothing is
+    /// dropped.
+    pub fn coarsened(self, classes: Vec<(f64, f64)>, k: usize) -> (Edges, Vec<(f64, f64)>) {
+        let (mut p, mut q, mut best, mut centre) = (0.0f64, 0.0, 0.0, 0);
+        for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
+            (p, q) = (p + masses.0, q + masses.1);
+            let loss = p.powi(k as i32) - q;
+            // With nothing to lose anywhere, what comes nearest to a loss is the place that needs care.
+            if centre == 0 || loss > best {
+                (best, centre) = (loss, class - 1);
+            }
+        }
+        let mut coarse = Edges { inverses: Vec::new(), class_of: vec![0; classes.len()], ..self.clone() };
+        let mut merged = vec![classes[0]];
+        for edge in 0..self.len() {
+            let distance = edge.abs_diff(centre);
+            // Cells up to an eighth of the distance wide.
+            let step = (distance / CELLS_AN_OCTAVE).max(1).next_power_of_two();
+            let step = if step * CELLS_AN_OCTAVE > distance { step / 2 } else { step }.max(1);
+            let is_outermost = edge == 0 || edge + 2 >= self.len();
+            if is_outermost || distance % step == 0 {
+                coarse.inverses.push(self.inverses[edge]);
+                merged.push((0.0, 0.0));
+            }
+            // The class above this edge.
+            if let Some(masses) = classes.get(edge + 1) {
+                let class = coarse.inverses.len();
+                coarse.class_of[edge + 1] = class as u32;
+                merged[class] = (merged[class].0 + masses.0, merged[class].1 + masses.1);
+            }
+        }
+        merged.truncate(coarse.len());
+        let lost = coarse.loss(&coarse.draft_masses(&merged), k) - self.loss(&self.draft_masses(&classes), k);
+        // With one draft every layout selects alike.
+        if k == 1 || lost <= COARSENING_LOSS { (coarse, merged) } else { (self, classes) }
     }
 
     /// The ratios of a class.

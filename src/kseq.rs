@@ -23,9 +23,9 @@ use crate::bound::any_of;
 use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, Problem, for_each_token};
 use crate::selector::{
-    Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, draw_residual,
-    split_coins,
+    Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, resample, split_coins,
 };
+use crate::sum::Sum;
 
 /// The k-SEQ rule at `rho*`. Uses one coin a draft and the residual coin.
 #[derive(Clone, Debug)]
@@ -70,23 +70,25 @@ impl Bracket {
     /// `[1, k]`. `O(V)`.
     fn widest<L: Laws>(laws: &L, k: usize) -> Self {
         let mut bracket = Bracket { lower: 1.0, upper: k as f64, whole: 0.0, discounted: 0.0, active: Vec::new() };
+        let (mut whole, mut discounted) = (Sum::default(), Sum::default());
         for_each_token(laws, |_, p, q| {
             if p > 0.0 && q > 0.0 {
                 let ratio = q / p;
                 if ratio <= bracket.lower {
-                    bracket.discounted += q;
+                    discounted.add(q);
                 } else if ratio >= bracket.upper {
-                    bracket.whole += p;
+                    whole.add(p);
                 } else {
                     bracket.active.push(Active { ratio, p, q });
                 }
             }
         });
+        (bracket.whole, bracket.discounted) = (whole.value(), discounted.value());
         bracket
     }
 
     fn beta(&self, rho: f64) -> f64 {
-        let active: f64 = self.active.iter().map(|a| a.p.min(a.q / rho)).sum();
+        let active = Sum::of(self.active.iter().map(|a| a.p.min(a.q / rho)));
         (self.whole + self.discounted / rho + active).min(1.0)
     }
 
@@ -152,7 +154,7 @@ impl<L: Laws> KSeq<L> {
 
     fn accept(&self, token: Token) -> f64 {
         let (p, q) = self.laws.masses(token);
-        accept_probability(q, self.rho * p)
+        accept_probability(q, self.rho * p, self.laws.accuracy())
     }
 
     fn residual(&self) -> impl Fn(Token, f64, f64) -> f64 {
@@ -175,7 +177,7 @@ impl<L: Laws> Selector for KSeq<L> {
             law[token as usize] += left * accept;
             left *= 1.0 - accept;
         }
-        add_residual(&mut law, &self.laws, left, self.residual())?;
+        add_residual(&mut law, &self.laws, drafts, left, self.residual())?;
         Ok(law)
     }
 
@@ -188,7 +190,7 @@ impl<L: Laws> Selector for KSeq<L> {
                 return Ok(Selection::Draft(i));
             }
         }
-        draw_residual(&self.laws, 1.0 - self.p_acc, coins.residual, self.residual()).map(Selection::Residual)
+        resample(&self.laws, drafts, 1.0 - self.p_acc, coins.residual, self.residual())
     }
 
     fn acceptance(&self) -> Acceptance {

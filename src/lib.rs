@@ -16,6 +16,7 @@ pub mod rule;
 pub mod scan;
 pub mod selector;
 mod simd;
+mod sum;
 #[cfg(feature = "trace")]
 pub mod trace;
 mod winner;

@@ -228,14 +228,8 @@ impl<L: Laws> OptimalLinear<L> {
 
     /// Prepares the rule from the draft and target mass of each class. `O(classes)`.
     pub(crate) fn with_counts(laws: L, k: usize, edges: Edges, classes: Vec<(f64, f64)>) -> Self {
-        let mut masses = vec![0.0; edges.len()];
-        for (class, &(p, q)) in classes.iter().enumerate().filter(|(_, class)| class.0 > 0.0) {
-            let split = edges.split_sum(class, p, q);
-            masses[split.lower] += split.p_lower;
-            if split.p_upper > 0.0 {
-                masses[split.lower + 1] += split.p_upper;
-            }
-        }
+        let (edges, classes) = edges.coarsened(classes, k);
+        let masses = edges.draft_masses(&classes);
         let mut items = Vec::with_capacity(edges.len());
         let mut item_of = vec![0; edges.len()];
         for edge in (0..edges.len()).rev() {
@@ -324,7 +318,7 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
     }
 
     /// First the class, then the token in it: only the tokens of one class, or two, are looked at.
-    fn draw_residual(&self, total: f64, coin: Coin) -> Result<Token, SelectError> {
+    fn draw_residual(&self, total: f64, coin: Coin) -> Option<Token> {
         let threshold = coin.get() * total;
         let mut cumulative = 0.0;
         let mut chosen = None;
@@ -338,7 +332,7 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
                 }
             }
         }
-        let (class, threshold) = chosen.ok_or(SelectError::NoResidual)?;
+        let (class, threshold) = chosen?;
         let mut cumulative = 0.0;
         let mut found = None;
         self.laws.in_band(self.edges.band(class), &mut |token, p, q| {
@@ -352,7 +346,7 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
             }
             ControlFlow::Continue(())
         });
-        found.ok_or(SelectError::NoResidual)
+        found
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use rand::distr::{Distribution, StandardUniform};
 use rand::{Rng, RngExt};
 
+use crate::sum::Sum;
+
 /// A token: an index into the vocabulary.
 pub type Token = u32;
 
@@ -252,7 +254,7 @@ impl Sampling {
 impl Pmf {
     /// Takes probabilities that already add up to 1.
     ///
-    /// The sum is made 1 to the last bit by one division; a sum further from 1 than [`SUM_TOLERANCE`] is refused.
+    /// The sum is made 1 within rounding by one division; a sum further from 1 than [`SUM_TOLERANCE`] is refused.
     ///
     /// # Errors
     /// No entries or too many; an entry negative, infinite or NaN; a sum that is not 1.
@@ -415,7 +417,7 @@ fn checked_sum(weights: &[f64]) -> Result<f64, PmfError> {
     check_len(weights.len())?;
     match weights.iter().position(|w| !(*w >= 0.0 && w.is_finite())) {
         Some(token) => Err(PmfError::Weight { token, value: weights[token] }),
-        None => Ok(weights.iter().sum()),
+        None => Ok(Sum::of(weights.iter().copied())),
     }
 }
 

@@ -27,9 +27,10 @@ use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, MAX_DRAFTS, Problem, for_each_token};
 use crate::ratio::ByRatio;
 use crate::selector::{
-    Acceptance, Drawn, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, draw_residual,
+    Acceptance, Drawn, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, resample,
     split_coins, sum_over,
 };
+use crate::sum::Sum;
 
 /// One rejected draft: the draft mass that it was drawn from, and the sum `Z` of what is left of the residual.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,8 +57,8 @@ fn replay(steps: &[Step], p: f64, q: f64) -> f64 {
 }
 
 /// `min(1, r/p_i)` for a token drawn from draft mass `undrawn`.
-fn accept(steps: &[Step], p: f64, q: f64, undrawn: f64) -> f64 {
-    accept_probability(replay(steps, p, q), p / undrawn)
+fn accept(steps: &[Step], p: f64, q: f64, undrawn: f64, accuracy: f64) -> f64 {
+    accept_probability(replay(steps, p, q), p / undrawn, accuracy)
 }
 
 /// Recursive rejection of drafts drawn with replacement. Uses one coin a draft and the residual coin.
@@ -83,7 +84,7 @@ impl<L: Laws> Recursive<L> {
         for_each_token(&laws, |_, p, q| residuals.push((p, q)));
         for _ in 0..k {
             let mut step = Step { undrawn: 1.0, z: 0.0 };
-            step.z = residuals.iter().map(|&(p, residual)| step.rest(residual, p)).sum();
+            step.z = Sum::of(residuals.iter().map(|&(p, residual)| step.rest(residual, p)));
             for (p, residual) in &mut residuals {
                 *residual = step.next(*residual, *p);
             }
@@ -108,11 +109,11 @@ impl<L: Laws> Selector for Recursive<L> {
         let mut left = 1.0;
         for (i, &token) in drafts.iter().enumerate() {
             let (p, q) = self.laws.masses(token);
-            let accept = accept(&self.steps[..i], p, q, 1.0);
+            let accept = accept(&self.steps[..i], p, q, 1.0, self.laws.accuracy());
             law[token as usize] += left * accept;
             left *= 1.0 - accept;
         }
-        add_residual(&mut law, &self.laws, left, self.residual())?;
+        add_residual(&mut law, &self.laws, drafts, left, self.residual())?;
         Ok(law)
     }
 
@@ -121,11 +122,11 @@ impl<L: Laws> Selector for Recursive<L> {
         let coins = split_coins(self.drafts(), coins)?;
         for (i, &token) in drafts.iter().enumerate() {
             let (p, q) = self.laws.masses(token);
-            if coins.drafts[i].get() < accept(&self.steps[..i], p, q, 1.0) {
+            if coins.drafts[i].get() < accept(&self.steps[..i], p, q, 1.0, self.laws.accuracy()) {
                 return Ok(Selection::Draft(i));
             }
         }
-        draw_residual(&self.laws, 1.0, coins.residual, self.residual()).map(Selection::Residual)
+        resample(&self.laws, drafts, 1.0, coins.residual, self.residual())
     }
 
     /// `1 − Π Z_i`: step `i` rejects with probability `Σ (p − r_{i−1})₊ = Σ (r_{i−1} − p)₊ = Z_i`.
@@ -150,9 +151,11 @@ impl Undrawn {
         for_each_token(laws, |token, p, _| order.push((p, token)));
         order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut undrawn = Undrawn { rank: vec![0; order.len()], tails: vec![0.0; order.len() + 1] };
+        let mut tail = Sum::default();
         for (place, &(p, token)) in order.iter().enumerate().rev() {
             undrawn.rank[token as usize] = place as u32;
-            undrawn.tails[place] = undrawn.tails[place + 1] + p;
+            tail.add(p);
+            undrawn.tails[place] = tail.value();
         }
         undrawn
     }
@@ -238,8 +241,11 @@ impl<L: Laws> RecursiveDistinct<L> {
         let ratios = ByRatio::new(&laws);
         let support = ratios.iter().filter(|entry| entry.p > 0.0).count();
         let mut tails = vec![(0.0, 0.0); ratios.len() + 1];
+        let (mut p, mut q) = (Sum::default(), Sum::default());
         for (i, entry) in ratios.iter().enumerate().rev() {
-            tails[i] = (tails[i + 1].0 + entry.p, tails[i + 1].1 + entry.q);
+            p.add(entry.p);
+            q.add(entry.q);
+            tails[i] = (p.value(), q.value());
         }
         let undrawn = Undrawn::new(&laws);
         RecursiveDistinct { laws, k: k.min(support), ratios, tails, undrawn }
@@ -289,7 +295,7 @@ impl<L: Laws> RecursiveDistinct<L> {
         let mut sum = 0.0;
         for entry in self.ratios.iter().filter(|entry| entry.p > 0.0) {
             if !rejections.drawn().iter().any(|&(token, _)| token == entry.token) {
-                let rejected = 1.0 - accept(rejections.steps(), entry.p, entry.q, undrawn);
+                let rejected = 1.0 - accept(rejections.steps(), entry.p, entry.q, undrawn, self.laws.accuracy());
                 if rejected > 0.0 {
                     sum += entry.p / undrawn * rejected * self.rejection(&after(entry), trust);
                 }
@@ -320,7 +326,7 @@ impl<L: Laws> RecursiveDistinct<L> {
                 place = if place == 0 { self.ratios.len() - 1 } else { place - 1 };
             }
             let entry = self.ratios[place];
-            weight *= 1.0 - accept(rejections.steps(), entry.p, entry.q, undrawn);
+            weight *= 1.0 - accept(rejections.steps(), entry.p, entry.q, undrawn, self.laws.accuracy());
             if weight == 0.0 {
                 return 0.0;
             }
@@ -348,12 +354,12 @@ impl<L: Laws> Selector for RecursiveDistinct<L> {
         for &token in drafts {
             let (p, q) = self.laws.masses(token);
             let undrawn = self.undrawn.left(rejections.drawn());
-            let accept = accept(rejections.steps(), p, q, undrawn);
+            let accept = accept(rejections.steps(), p, q, undrawn, self.laws.accuracy());
             law[token as usize] += left * accept;
             left *= 1.0 - accept;
             self.reject(&mut rejections, token, p, undrawn, Trust::SELECT);
         }
-        add_residual(&mut law, &self.laws, left, |_, p, q| replay(rejections.steps(), p, q))?;
+        add_residual(&mut law, &self.laws, drafts, left, |_, p, q| replay(rejections.steps(), p, q))?;
         Ok(law)
     }
 
@@ -364,16 +370,15 @@ impl<L: Laws> Selector for RecursiveDistinct<L> {
         for (i, &token) in drafts.iter().enumerate() {
             let (p, q) = self.laws.masses(token);
             let undrawn = self.undrawn.left(rejections.drawn());
-            if coins.drafts[i].get() < accept(rejections.steps(), p, q, undrawn) {
+            if coins.drafts[i].get() < accept(rejections.steps(), p, q, undrawn, self.laws.accuracy()) {
                 return Ok(Selection::Draft(i));
             }
             self.reject(&mut rejections, token, p, undrawn, Trust::SELECT);
         }
-        draw_residual(&self.laws, 1.0, coins.residual, |_, p, q| replay(rejections.steps(), p, q))
-            .map(Selection::Residual)
+        resample(&self.laws, drafts, 1.0, coins.residual, |_, p, q| replay(rejections.steps(), p, q))
     }
 
-    /// Exact for `k ≤ 2` and for small vocabularies; else the mean of a simulation with a fixed seed, and its
+    /// Exact for `k ≤ 2` and for small vocabularies; else the mean of a simulation, seeded by the two laws, and its
     /// standard error.
     fn acceptance(&self) -> Acceptance {
         let support = self.tails.len() as f64;
@@ -386,7 +391,8 @@ impl<L: Laws> Selector for RecursiveDistinct<L> {
             starts.push(sum);
             sum += entry.p;
         }
-        let mut rng = StdRng::seed_from_u64(0);
+        // A seed of the problem's own, so that the errors at different positions are independent.
+        let mut rng = StdRng::seed_from_u64(sum_over(&self.laws, |_, p, q| p * q).to_bits());
         let (mut sum, mut squares) = (0.0, 0.0);
         for _ in 0..SIMULATED_TUPLES {
             let rejection = self.simulated_rejection(&mut rng, &starts);

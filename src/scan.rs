@@ -9,7 +9,7 @@
 //! P_n += e^draft,   Q_n += e^draft·e^(−y)                e^target = e^draft·e^(−n·δ)·e^(−y)
 //! ```
 //!
-//! One exponential a token: the second factor is a polynomial of degree 3, since `|y| ≤ δ/2` is small, and the third is
+//! One exponential a token: the second factor is a polynomial of degree 2, since `|y| ≤ δ/2` is small, and the third is
 //! one number a class. Both normalisers are sums over the classes. From there the selectors need no further pass:
 //! [`Scan::optimal`] lays out the classes' edges; [`Scan::kseq`] finds `rho` in a class and reads that class's tokens
 //! again. The probabilities of single tokens are computed from their logits when they are drafted, in f64.
@@ -25,7 +25,7 @@ use crate::kseq::{Active, Bracket, KSeq};
 use crate::maximal::Maximal;
 use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
 use crate::pmf::{MAX_VOCAB, Token};
-use crate::problem::{Band, Laws, ProblemError, Visit, check_k};
+use crate::problem::{Band, Laws, ProblemError, Visit, check_k, for_each_token};
 use crate::recursive::{Recursive, RecursiveDistinct};
 use crate::simd::{self, Kernel, ROUND, exp_f64, exp2, mul_add};
 
@@ -55,12 +55,17 @@ impl Laws for LogitPair<'_> {
         })
     }
 
+    /// The normalisers are sums of f32 exponentials.
+    fn accuracy(&self) -> f64 {
+        1e-6
+    }
+
     fn in_band(&self, band: Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
-        // By the difference of the logits first, which needs no exponential; with room for its rounding.
-        const ROOM: f64 = 1e-4;
+        // By the difference of the logits first, which needs no exponential; with room for its rounding in f32.
         let offset = self.draft_log_sum - self.target_log_sum;
-        let low = band.from.map_or(f64::NEG_INFINITY, |from| offset - from.ln() - ROOM) as f32;
-        let high = band.to.map_or(f64::INFINITY, |to| offset - to.ln() + ROOM) as f32;
+        let room = 1e-4 + offset.abs() * f64::from(f32::EPSILON);
+        let low = band.from.map_or(f64::NEG_INFINITY, |from| offset - from.ln() - room) as f32;
+        let high = band.to.map_or(f64::INFINITY, |to| offset - to.ln() + room) as f32;
         let _ = blocks_with(self.draft, self.target, (low, high), |start| {
             for token in start..(start + BLOCK).min(self.draft.len()) {
                 let d = self.draft[token] - self.target[token];
@@ -191,6 +196,10 @@ const MIDDLE: i32 = COUNTED as i32 / 2;
 /// must span 24.
 const MIN_WIDTH: f64 = 24.0 / (MIDDLE - 2) as f64;
 
+/// How far apart the rows' largest logits may be for their differences to be taken in f32: up to here the rounding of
+/// a difference is below 1e-6. Rows further apart are counted in f64, at several times the cost.
+const MAX_GAP: f64 = 16.0;
+
 /// The classes of a pass: class `n` is centred on the difference `(n − MIDDLE + aligned)·width` of logits.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
@@ -221,17 +230,15 @@ impl Grid {
 
     /// The class of a difference; `None` outside the classes and for NaN.
     fn class(self, d: f32) -> Option<usize> {
-        let place = d * self.per_width;
-        let (low, high) = self.ends();
-        (place > low && place < high)
-            .then(|| ((place + ROUND) - ROUND) as i32 - self.aligned + MIDDLE)
-            .map(|n| n as usize)
+        let class = (d * self.per_width + ROUND).to_bits().wrapping_sub(self.first_bits()) as usize;
+        (class < COUNTED).then_some(class)
     }
 
-    /// The lowest and highest place that is inside the classes, both excluded.
+    /// The bits of [`ROUND`] plus the number of class 0. Where the sum of a number and `ROUND` is outside the classes,
+    /// infinite or NaN, its bits are too.
     #[inline(always)]
-    fn ends(self) -> (f32, f32) {
-        ((self.aligned - MIDDLE + 2) as f32, (self.aligned + MIDDLE - 2) as f32)
+    fn first_bits(self) -> u32 {
+        ROUND.to_bits().wrapping_add_signed(self.aligned - MIDDLE)
     }
 }
 
@@ -260,53 +267,51 @@ impl Kernel for Count<'_> {
         let counts: &mut [[f64; 2]; COUNTED] = self.counts.try_into().expect("the caller made COUNTED of them");
         let per_width = self.grid.per_width;
         let width = 1.0 / per_width;
-        let (low, high) = self.grid.ends();
-        let shift = (MIDDLE - self.grid.aligned) as u32;
+        let first_bits = self.grid.first_bits();
         let log2_e = std::f32::consts::LOG2_E;
         let draft_shift = -self.grid.draft_max * log2_e;
         let mut class = [0u32; BLOCK];
         let mut masses = [[0f32; 2]; BLOCK];
         let (mut p, mut q) = ([0f32; BLOCK], [0f32; BLOCK]);
         for (i, (draft, target)) in draft.iter().zip(target).enumerate() {
-            let mut outside = 0u32;
+            let mut all = 0u32;
             for j in 0..BLOCK {
                 let d = draft[j] - target[j];
-                let place = d * per_width;
-                // True for NaN as well.
-                outside |= u32::from(!(place > low && place < high));
-                let rounded = place + ROUND;
-                class[j] = rounded.to_bits().wrapping_add(shift) & (COUNTED as u32 - 1);
-                let y = mul_add::<FMA>(d, per_width, -(rounded - ROUND)) * -width;
-                let mut v = 1.0 / 6.0;
-                v = mul_add::<FMA>(v, y, 0.5);
-                v = mul_add::<FMA>(v, y, 1.0);
-                v = mul_add::<FMA>(v, y, 1.0);
+                // Not fused, as in `Grid::class`.
+                let rounded = d * per_width + ROUND;
+                class[j] = rounded.to_bits().wrapping_sub(first_bits);
+                all |= class[j];
+                // e^(−y) to the second order: y is at most half a class, and y³/6 below 4e-8.
+                let share = mul_add::<FMA>(d, per_width, ROUND - rounded);
+                let v = mul_add::<FMA>(mul_add::<FMA>(share, 0.5 * width * width, -width), share, 1.0);
                 p[j] = exp2::<FMA>(mul_add::<FMA>(draft[j], log2_e, draft_shift));
                 q[j] = p[j] * v;
             }
-            if outside != 0 {
+            if all >= COUNTED as u32 {
                 left_out.push(i * BLOCK);
                 continue;
             }
+            let mut differ = 0;
             for j in 0..BLOCK {
+                differ |= class[j] ^ class[0];
                 masses[j] = [p[j], q[j]];
             }
-            let (class, _) = class.as_chunks::<8>();
-            let (masses, _) = masses.as_chunks::<8>();
-            for (class, masses) in class.iter().zip(masses) {
+            if differ == 0 {
                 // Equal classes one after the other would wait for each other's sums: they are added up first.
-                if class.iter().fold(0, |differ, c| differ | (c ^ class[0])) == 0 {
-                    let mut sum = [0f32; 2];
-                    for mass in masses {
-                        sum = [sum[0] + mass[0], sum[1] + mass[1]];
+                let mut sums = [[0f32; 2]; 8];
+                for masses in masses.as_chunks::<8>().0 {
+                    for (sum, mass) in sums.iter_mut().zip(masses) {
+                        *sum = [sum[0] + mass[0], sum[1] + mass[1]];
                     }
-                    let count = &mut counts[class[0] as usize & (COUNTED - 1)];
+                }
+                let count = &mut counts[class[0] as usize & (COUNTED - 1)];
+                for sum in sums {
                     *count = [count[0] + f64::from(sum[0]), count[1] + f64::from(sum[1])];
-                } else {
-                    for (class, mass) in class.iter().zip(masses) {
-                        let count = &mut counts[*class as usize & (COUNTED - 1)];
-                        *count = [count[0] + f64::from(mass[0]), count[1] + f64::from(mass[1])];
-                    }
+                }
+            } else {
+                for (class, mass) in class.iter().zip(&masses) {
+                    let count = &mut counts[*class as usize & (COUNTED - 1)];
+                    *count = [count[0] + f64::from(mass[0]), count[1] + f64::from(mass[1])];
                 }
             }
         }
@@ -339,7 +344,7 @@ fn count_carefully(
         let d = draft[i] - target[i];
         match grid.class(d) {
             Some(class) => {
-                let y = f64::from(d) - grid.middle(class);
+                let y = f64::from(draft[i]) - f64::from(target[i]) - grid.middle(class);
                 counts[class][0] += p;
                 counts[class][1] += p * (-y).exp();
             }
@@ -429,7 +434,11 @@ impl<'a> Scan<'a> {
         let grid = Grid::new(k, draft_max, target_max);
         let mut counts = vec![[0.0; 2]; COUNTED];
         let mut beyond = Beyond::default();
-        let careful = simd::run(Count { draft, target, grid, counts: &mut counts });
+        let careful = if (f64::from(draft_max) - f64::from(target_max)).abs() <= MAX_GAP {
+            simd::run(Count { draft, target, grid, counts: &mut counts })
+        } else {
+            (0..draft.len()).step_by(BLOCK).collect()
+        };
         for start in careful {
             let end = (start + BLOCK).min(draft.len());
             count_carefully(start, &draft[start..end], &target[start..end], grid, &mut counts, &mut beyond)?;
@@ -447,9 +456,10 @@ impl<'a> Scan<'a> {
             classes.push((*p, q));
             factor *= step;
         }
+        let (draft_share, target_share) = (1.0 / draft_sum, 1.0 / target_sum);
         for (p, q) in classes.iter_mut().chain([&mut beyond.below, &mut beyond.above]) {
-            *p /= draft_sum;
-            *q /= target_sum;
+            *p *= draft_share;
+            *q *= target_share;
         }
         let laws = LogitPair {
             draft,
@@ -560,13 +570,15 @@ impl<'a> Scan<'a> {
         let LogitPair { draft, target, .. } = self.laws;
         let (low, high) = (self.grid.middle(class), self.grid.width());
         let (low, high) = ((low - 0.51 * high) as f32, (low + 0.51 * high) as f32);
-        let mut tokens: Vec<usize> = Vec::new();
+        let mut logits = (Vec::new(), Vec::new());
         let (mut lowest, mut highest) = (f32::INFINITY, f32::NEG_INFINITY);
         let _ = blocks_with(draft, target, (low, high), |start| {
-            for token in start..(start + BLOCK).min(draft.len()) {
-                let d = draft[token] - target[token];
-                if self.grid.class(d) == Some(class) {
-                    tokens.push(token);
+            let end = (start + BLOCK).min(draft.len());
+            for (&draft, &target) in draft[start..end].iter().zip(&target[start..end]) {
+                let d = draft - target;
+                if d >= low && d <= high && self.grid.class(d) == Some(class) {
+                    logits.0.push(draft);
+                    logits.1.push(target);
                     (lowest, highest) = (lowest.min(d), highest.max(d));
                 }
             }
@@ -575,8 +587,14 @@ impl<'a> Scan<'a> {
         if lowest == highest {
             return vec![Active { ratio: q / p, p, q }];
         }
-        let masses = tokens.into_iter().map(|token| self.laws.masses(token as Token));
-        masses.filter(|(p, q)| *p > 0.0 && *q > 0.0).map(|(p, q)| Active { ratio: q / p, p, q }).collect()
+        let mut active = Vec::with_capacity(logits.0.len());
+        let class = LogitPair { draft: &logits.0, target: &logits.1, ..self.laws };
+        for_each_token(&class, |_, p, q| {
+            if p > 0.0 && q > 0.0 {
+                active.push(Active { ratio: q / p, p, q });
+            }
+        });
+        active
     }
 }
 

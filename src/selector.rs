@@ -7,6 +7,7 @@ use rand::{Rng, RngExt};
 
 use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, MAX_DRAFTS};
+use crate::sum::Sum;
 
 /// The coins that any selection takes at most: one for each draft, one to accept, one to resample.
 pub const MAX_COINS: usize = MAX_DRAFTS + 2;
@@ -151,7 +152,8 @@ pub enum SelectError {
         /// Its token.
         token: Token,
     },
-    /// The draft was rejected and rounding left the residual law no mass; this has a probability below 1e-13.
+    /// All drafts were rejected, rounding left the residual law no mass, and the target allows none of the drafts: a
+    /// draft tuple of a probability below 1e-13.
     NoResidual,
 }
 
@@ -176,7 +178,10 @@ impl fmt::Display for SelectError {
                 write!(f, "draft {draft} repeats token {token}, but these drafts are drawn without replacement")
             }
             SelectError::NoResidual => {
-                write!(f, "the residual law has no mass left to resample from; the two laws agree within rounding")
+                write!(
+                    f,
+                    "the target allows none of the drafts and the residual law has no mass left: the two laws agree within rounding"
+                )
             }
         }
     }
@@ -221,18 +226,38 @@ pub(crate) fn split_coins(k: usize, coins: &[Coin]) -> Result<Coins<'_>, SelectE
     }
 }
 
-/// Laws that would be equal but for the rounding of sums differ by a few times 1e-16 in each token. A difference below
-/// this is such a rounding: the residual law that a rejection would need has no mass of its own. 10 times below the
-/// 1e-12 to which every law is exact.
-const ROUNDING: f64 = 1e-13;
-
 /// `min(1, q/m)`: the probability of accepting a token of target probability `q` that was selected with probability
-/// `m`, or any other ratio of the kind. 0 if `q` is 0, whatever `m`.
-pub(crate) fn accept_probability(q: f64, m: f64) -> f64 {
+/// `m`, or any other ratio of the kind. 1 where the two differ by less than the `accuracy` of the laws; 0 if `q` is 0,
+/// whatever `m`.
+pub(crate) fn accept_probability(q: f64, m: f64, accuracy: f64) -> f64 {
     match () {
-        () if q >= m * (1.0 - ROUNDING) && q > 0.0 => 1.0,
+        () if q >= m * (1.0 - accuracy) && q > 0.0 => 1.0,
         () if q > 0.0 => q / m,
         () => 0.0,
+    }
+}
+
+/// The draft that stands in for the residual where rounding has left that no mass: the last one that the target
+/// allows. A rejection then has a probability below the accuracy of the laws, because so has the residual.
+fn possible<L: Laws>(laws: &L, drafts: &[Token]) -> Option<usize> {
+    drafts.iter().rposition(|&token| laws.masses(token).1 > 0.0)
+}
+
+/// Finishes a selection in which all drafts were rejected: draws from the law proportional to `mass`, whose sum is
+/// `total`.
+///
+/// # Errors
+/// [`SelectError::NoResidual`] if no token has mass and the target allows none of the drafts.
+pub(crate) fn resample<L: Laws>(
+    laws: &L,
+    drafts: &[Token],
+    total: f64,
+    coin: Coin,
+    mass: impl Fn(Token, f64, f64) -> f64,
+) -> Result<Selection, SelectError> {
+    match draw_residual(laws, total, coin, mass) {
+        Some(token) => Ok(Selection::Residual(token)),
+        None => possible(laws, drafts).map(Selection::Draft).ok_or(SelectError::NoResidual),
     }
 }
 
@@ -265,34 +290,40 @@ pub(crate) trait SelectThenAccept {
         let token = drafts[winner];
         let (p, q) = self.laws().masses(token);
         // Strictly below: a coin of 0 must not accept a token of target probability 0.
-        if coins.accept.get() < accept_probability(q, self.selected(token, p, q)) {
+        let accuracy = self.laws().accuracy();
+        if coins.accept.get() < accept_probability(q, self.selected(token, p, q), accuracy) {
             return Ok(Selection::Draft(winner));
         }
         let total = self.residual_total();
-        if total <= ROUNDING && q > 0.0 {
+        if total <= accuracy && q > 0.0 {
             // m and q are the same law within rounding: nothing is to be resampled.
             return Ok(Selection::Draft(winner));
         }
-        self.draw_residual(total, coins.residual).map(Selection::Residual)
+        match self.draw_residual(total, coins.residual) {
+            Some(token) => Ok(Selection::Residual(token)),
+            None => possible(self.laws(), drafts).map(Selection::Draft).ok_or(SelectError::NoResidual),
+        }
     }
 
-    /// A token from the law proportional to `(q − m)₊`, whose sum is `total`.
-    fn draw_residual(&self, total: f64, coin: Coin) -> Result<Token, SelectError> {
+    /// A token from the law proportional to `(q − m)₊`, whose sum is `total`; `None` if no token has mass.
+    fn draw_residual(&self, total: f64, coin: Coin) -> Option<Token> {
         draw_residual(self.laws(), total, coin, self.residual())
     }
 
     /// The law of the output, given the probability with which each draft is selected.
     fn output_law(&self, drafts: &[Token], winners: &[f64]) -> Result<Vec<f64>, SelectError> {
         let mut law = vec![0.0; self.laws().vocab()];
-        let same = self.residual_total() <= ROUNDING;
+        let accuracy = self.laws().accuracy();
+        let same = self.residual_total() <= accuracy;
         let mut left = 0.0;
         for (&token, winner) in drafts.iter().zip(winners) {
             let (p, q) = self.laws().masses(token);
-            let accept = if same && q > 0.0 { 1.0 } else { accept_probability(q, self.selected(token, p, q)) };
+            let accept =
+                if same && q > 0.0 { 1.0 } else { accept_probability(q, self.selected(token, p, q), accuracy) };
             law[token as usize] += winner * accept;
             left += winner * (1.0 - accept);
         }
-        add_residual(&mut law, self.laws(), left, self.residual())?;
+        add_residual(&mut law, self.laws(), drafts, left, self.residual())?;
         Ok(law)
     }
 }
@@ -300,16 +331,13 @@ pub(crate) trait SelectThenAccept {
 /// Draws from the law proportional to `mass(token, p, q)`, whose sum over the vocabulary is `total`. `O(V)`.
 ///
 /// The sum of the masses visited may round to less than `total`: a coin beyond it belongs to the last token that has
-/// any mass. A token without mass never comes out.
-///
-/// # Errors
-/// [`SelectError::NoResidual`] if no token has mass.
+/// any mass. A token without mass never comes out; `None` if no token has any.
 pub(crate) fn draw_residual<L: Laws>(
     laws: &L,
     total: f64,
     coin: Coin,
     mass: impl Fn(Token, f64, f64) -> f64,
-) -> Result<Token, SelectError> {
+) -> Option<Token> {
     let threshold = coin.get() * total;
     let mut cumulative = 0.0;
     let mut found = None;
@@ -326,26 +354,24 @@ pub(crate) fn draw_residual<L: Laws>(
         }
         ControlFlow::Continue(())
     });
-    found.ok_or(SelectError::NoResidual)
+    found
 }
 
 /// `Σ_y mass(y, p(y), q(y))`.
 pub(crate) fn sum_over<L: Laws>(laws: &L, mass: impl Fn(Token, f64, f64) -> f64) -> f64 {
-    let mut sum = 0.0;
-    laws.blocks(&mut |start, p, q| {
-        sum += p.iter().zip(q).enumerate().map(|(i, (&p, &q))| mass((start + i) as Token, p, q)).sum::<f64>();
-        ControlFlow::Continue(())
-    });
-    sum
+    let mut sum = Sum::default();
+    crate::problem::for_each_token(laws, |token, p, q| sum.add(mass(token, p, q)));
+    sum.value()
 }
 
-/// Adds `share` of the law proportional to `mass(token, p, q)` to `law`.
+/// Adds to `law` the `share` that [`resample`] makes of it.
 ///
 /// # Errors
-/// [`SelectError::NoResidual`] if there is a share to give and no token has mass.
+/// As [`resample`], if there is a share to give.
 pub(crate) fn add_residual<L: Laws>(
     law: &mut [f64],
     laws: &L,
+    drafts: &[Token],
     share: f64,
     mass: impl Fn(Token, f64, f64) -> f64,
 ) -> Result<(), SelectError> {
@@ -353,10 +379,11 @@ pub(crate) fn add_residual<L: Laws>(
         return Ok(());
     }
     let total = sum_over(laws, &mass);
-    if !(total > 0.0) {
-        // A share that is rounding noise of the acceptances has nowhere to go and need not.
-        return if share <= ROUNDING { Ok(()) } else { Err(SelectError::NoResidual) };
+    if total > 0.0 {
+        crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * mass(token, p, q) / total);
+    } else {
+        let kept = possible(laws, drafts).ok_or(SelectError::NoResidual)?;
+        law[drafts[kept] as usize] += share;
     }
-    crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * mass(token, p, q) / total);
     Ok(())
 }

@@ -1,0 +1,232 @@
+//! Selectors prepared from two rows of f32 logits agree with those prepared from exact probabilities.
+//!
+//! `cargo test --test scan -- --nocapture` prints the largest deviations.
+
+mod common;
+
+use common::for_each_tuple;
+use draftpick::scan::{Scan, ScanError};
+use draftpick::{Coin, Laws, Pmf, Problem, Rule, Sampling, Selector, bound};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The stated bound: f32 exponentials and f32 differences of logits.
+const STATED: f64 = 1e-6;
+
+/// Two rows of logits of very different make-up, by number.
+fn rows(kind: usize, vocab: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut noise = |size: f32| size * (rng.random::<f32>() + rng.random::<f32>() - 1.0);
+    let zipf = |i: usize| -1.1 * ((i * 31 % vocab) as f32 + 2.0).ln();
+    let mut draft: Vec<f32> = (0..vocab).map(|i| zipf(i) + noise(2.0)).collect();
+    let mut target: Vec<f32> = draft.iter().map(|x| x + noise(3.0)).collect();
+    match kind {
+        // The same constant added to all logits of a row changes nothing.
+        1 => {
+            draft.iter_mut().for_each(|x| *x += 300.0);
+            target.iter_mut().for_each(|x| *x -= 200.0);
+        }
+        2 => target.clone_from(&draft),
+        3 => (draft, target) = (vec![1.5; vocab], vec![-7.0; vocab]),
+        // Masked tokens, as after top-k: on the draft's side, the target's, both.
+        4 => {
+            for i in 0..vocab - 1 {
+                if i % 3 == 0 {
+                    draft[i] = f32::NEG_INFINITY;
+                }
+                if i % 4 == 0 {
+                    target[i] = f32::NEG_INFINITY;
+                }
+            }
+        }
+        // Ratios far beyond the classes.
+        5 => {
+            for i in 0..vocab / 2 {
+                draft[i] -= 40.0;
+                target[vocab - 1 - i] -= 60.0;
+            }
+        }
+        // All ratios inside one class.
+        6 => target = draft.iter().map(|x| x + noise(1e-3)).collect(),
+        _ => {}
+    }
+    (draft, target)
+}
+
+const KINDS: usize = 7;
+
+fn exact(draft: &[f32], target: &[f32], k: usize) -> Problem {
+    let pmf = |logits: &[f32]| Pmf::from_logits(logits, &Sampling::default()).unwrap();
+    Problem::new(pmf(draft), pmf(target), k).unwrap()
+}
+
+fn selectors<'a>(scan: &Scan<'a>) -> Vec<(Rule, Box<dyn Selector + 'a>)> {
+    vec![
+        (Rule::Maximal, Box::new(scan.maximal())),
+        (Rule::Recursive, Box::new(scan.recursive())),
+        (Rule::RecursiveDistinct, Box::new(scan.recursive_distinct())),
+        (Rule::KSeq, Box::new(scan.kseq())),
+        (Rule::Optimal, Box::new(scan.optimal_exact())),
+        (Rule::OptimalLinear, Box::new(scan.optimal())),
+    ]
+}
+
+#[test]
+fn the_output_law_is_the_targets_within_the_stated_bound() {
+    let mut worst = 0.0f64;
+    for kind in 0..KINDS {
+        for vocab in 1..=5 {
+            for k in 1..=3 {
+                for seed in 0..10 {
+                    let (draft, target) = rows(kind, vocab, seed);
+                    let problem = exact(&draft, &target, k);
+                    let scan = Scan::new(&draft, &target, k).unwrap();
+                    for (rule, selector) in selectors(&scan) {
+                        let mut output = vec![0.0; vocab];
+                        for_each_tuple(problem.draft(), selector.drafts(), selector.drawn(), &mut |drafts, mass| {
+                            // A draft of probability 1e-20 may find the residual empty.
+                            let Ok(law) = selector.law(drafts) else {
+                                assert!(
+                                    mass < STATED / 10.0,
+                                    "{rule} has no law for {drafts:?} of probability {mass:e}"
+                                );
+                                return;
+                            };
+                            output.iter_mut().zip(law).for_each(|(sum, share)| *sum += mass * share);
+                        });
+                        let distance = output.iter().zip(problem.target().as_slice()).map(|(a, b)| (a - b).abs());
+                        let distance = 0.5 * distance.sum::<f64>();
+                        assert!(distance <= STATED, "{rule}, kind {kind}, V {vocab}, k {k}, seed {seed}: {distance:e}");
+                        worst = worst.max(distance);
+                    }
+                }
+            }
+        }
+    }
+    println!("largest total variation between output and target, all rules from f32 logits: {worst:.2e}");
+}
+
+/// Whole blocks go through the f32 pass; the short rows above do not.
+#[test]
+fn the_output_law_of_a_longer_vocabulary_is_the_targets_within_the_stated_bound() {
+    let mut worst = 0.0f64;
+    for kind in 0..KINDS {
+        let (draft, target) = rows(kind, 256, 21);
+        let problem = exact(&draft, &target, 2);
+        let scan = Scan::new(&draft, &target, 2).unwrap();
+        let selectors: [Box<dyn Selector>; 2] = [Box::new(scan.kseq()), Box::new(scan.optimal())];
+        for selector in selectors {
+            let mut output = [0.0; 256];
+            for_each_tuple(problem.draft(), 2, selector.drawn(), &mut |drafts, mass| {
+                let law = selector.law(drafts).unwrap();
+                output.iter_mut().zip(law).for_each(|(sum, share)| *sum += mass * share);
+            });
+            let distance = output.iter().zip(problem.target().as_slice()).map(|(a, b)| (a - b).abs());
+            let distance = 0.5 * distance.sum::<f64>();
+            assert!(distance <= STATED, "kind {kind}: {distance:e}");
+            worst = worst.max(distance);
+        }
+    }
+    println!("largest total variation at V = 256, k-SEQ and optimal-linear from f32 logits: {worst:.2e}");
+}
+
+#[test]
+fn acceptances_agree_with_the_exact_ones() {
+    let (mut optimal, mut kseq) = (0.0f64, 0.0f64);
+    for kind in 0..KINDS {
+        for vocab in [1, 2, 31, 127, 128, 129, 500, 4096] {
+            for k in [1, 2, 4, 8, 64] {
+                let (draft, target) = rows(kind, vocab, 77);
+                let problem = exact(&draft, &target, k);
+                let scan = Scan::new(&draft, &target, k).unwrap();
+                let alpha = bound::alpha_star(&problem);
+                let gap = alpha - scan.optimal().acceptance().value;
+                assert!(gap.abs() < 1e-4, "optimal: kind {kind}, V {vocab}, k {k}: {gap:e} under {alpha}");
+                optimal = optimal.max(gap.abs());
+                let expected = Rule::KSeq.prepare(&problem).acceptance().value;
+                let gap = expected - scan.kseq().acceptance().value;
+                assert!(gap.abs() < STATED, "k-SEQ: kind {kind}, V {vocab}, k {k}: {gap:e} from {expected}");
+                kseq = kseq.max(gap.abs());
+            }
+        }
+    }
+    println!("largest |acceptance − exact one| from f32 logits: optimal-linear {optimal:.2e}, k-SEQ {kseq:.2e}");
+}
+
+#[test]
+fn masses_are_the_softmaxes() {
+    for kind in 0..KINDS {
+        let (draft, target) = rows(kind, 1000, 5);
+        let problem = exact(&draft, &target, 2);
+        let laws = Scan::new(&draft, &target, 2).unwrap().laws();
+        for token in 0..1000 {
+            let (p, q) = laws.masses(token);
+            let (exact_p, exact_q) = problem.masses(token);
+            assert!((p - exact_p).abs() <= STATED * exact_p && (q - exact_q).abs() <= STATED * exact_q);
+        }
+    }
+}
+
+#[test]
+fn impossible_tokens_never_come_out() {
+    let mut rng = StdRng::seed_from_u64(3);
+    for kind in 0..KINDS {
+        for vocab in [1, 5, 200, 1000] {
+            let (draft, target) = rows(kind, vocab, 9);
+            let problem = exact(&draft, &target, 4);
+            let scan = Scan::new(&draft, &target, 4).unwrap();
+            for (rule, selector) in selectors(&scan) {
+                for round in 0..60 {
+                    let mut drafts: Vec<u32> = Vec::new();
+                    let mut weights = problem.draft().as_slice().to_vec();
+                    while drafts.len() < selector.drafts() {
+                        let token = rng.sample(Pmf::from_weights(weights.clone()).unwrap());
+                        drafts.push(token);
+                        if rule == Rule::RecursiveDistinct {
+                            weights[token as usize] = 0.0;
+                        }
+                    }
+                    let coins: Vec<Coin> = (0..drafts.len() + 2)
+                        .map(|_| match round % 3 {
+                            0 => Coin::ZERO,
+                            1 => Coin::LAST,
+                            _ => rng.random(),
+                        })
+                        .collect();
+                    let token = selector.select(&drafts, &coins).unwrap().token(&drafts);
+                    assert!(problem.target().get(token).unwrap() > 0.0, "{rule} gave token {token}, kind {kind}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_rows_are_named() {
+    let good = [0.0f32; 300];
+    let with = |at: usize, value: f32| {
+        let mut row = good;
+        row[at] = value;
+        row
+    };
+    for at in [0, 127, 200, 299] {
+        for value in [f32::NAN, f32::INFINITY] {
+            let bad = with(at, value);
+            assert!(matches!(
+                Scan::new(&bad, &good, 2),
+                Err(ScanError::Logit { row: "draft", token, .. }) if token == at
+            ));
+            assert!(matches!(
+                Scan::new(&good, &bad, 2),
+                Err(ScanError::Logit { row: "target", token, .. }) if token == at
+            ));
+        }
+    }
+    let masked = [f32::NEG_INFINITY; 300];
+    assert!(matches!(Scan::new(&masked, &good, 2), Err(ScanError::AllMasked { row: "draft" })));
+    assert!(matches!(Scan::new(&good, &masked, 2), Err(ScanError::AllMasked { row: "target" })));
+    assert!(matches!(Scan::new(&[], &[], 2), Err(ScanError::Vocabulary { len: 0 })));
+    assert!(matches!(Scan::new(&good, &good[1..], 2), Err(ScanError::Problem(_))));
+    assert!(matches!(Scan::new(&good, &good, 0), Err(ScanError::Problem(_))));
+    assert!(matches!(Scan::new(&good, &good, 65), Err(ScanError::Problem(_))));
+}
