@@ -1,0 +1,38 @@
+# The one list of gates: what must pass before a change is taken. `make ci` runs them all; each runs alone too.
+
+CARGO ?= cargo
+
+.PHONY: ci fmt lint docs test bench-build bare
+
+ci: fmt lint docs test bench-build bare
+
+# The code is formatted as rustfmt.toml says.
+fmt:
+	$(CARGO) fmt --all -- --check
+
+# No warning of the compiler or of clippy, with the command line and without.
+lint:
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
+
+# The documentation builds and every link in it leads somewhere.
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# Unit tests, integration tests, and the examples in the documentation.
+test:
+	$(CARGO) test
+
+# The benchmarks compile; they are not run.
+bench-build:
+	$(CARGO) bench --no-run
+
+# The mathematics alone: it builds, and pulls rand and ndarray only.
+bare:
+	$(CARGO) build --lib --no-default-features
+	@found=$$($(CARGO) tree --no-default-features --edges normal --depth 1 --prefix none --format '{p}' \
+		| tail -n +2 | cut -d ' ' -f 1 | sort | tr '\n' ' '); \
+	if [ "$$found" != "ndarray rand " ]; then \
+		echo "bare: direct dependencies are '$$found', not 'ndarray rand '" >&2; exit 1; \
+	fi; \
+	echo "bare: direct dependencies are $$found"
