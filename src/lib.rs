@@ -1,4 +1,4 @@
-//! Lossless draft selection for speculative decoding, by optimal transport.
+#![doc = include_str!("../README.md")]
 
 pub mod bound;
 mod classes;
