@@ -1,6 +1,8 @@
 //! Problems to test on, and oracles too simple to be wrong. The oracles know the definitions, not the library's code.
 #![allow(dead_code)] // Each test program uses its own part.
 
+pub mod chi_square;
+
 use draftpick::{Drawn, Pmf, Problem, Token};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -111,6 +113,29 @@ pub fn for_each_tuple(p: &Pmf, k: usize, drawn: Drawn, visit: &mut dyn FnMut(&[T
         }
     }
     extend(p, k, drawn, &mut Vec::new(), 1.0, visit);
+}
+
+/// Draws a tuple of drafts.
+pub fn draw(p: &Pmf, drawn: Drawn, rng: &mut StdRng, tuple: &mut [Token]) {
+    let tokens = || (0..).zip(p.as_slice()).filter(|(_, share)| **share > 0.0);
+    match drawn {
+        Drawn::Independent => tuple.fill_with(|| {
+            let mut left = rng.random::<f64>();
+            let drawn = tokens().find(|(_, share)| {
+                left -= *share;
+                left < 0.0
+            });
+            // The last token also takes what rounding leaves.
+            drawn.or(tokens().last()).unwrap().0
+        }),
+        // A race of exponential clocks of rates p: each to ring is the next drawn from what the others left.
+        Drawn::WithoutReplacement => {
+            let mut clock = |(token, share): (Token, &f64)| (-(1.0 - rng.random::<f64>()).ln() / share, token);
+            let mut rings: Vec<(f64, Token)> = tokens().map(&mut clock).collect();
+            rings.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            tuple.iter_mut().zip(rings).for_each(|(draft, (_, token))| *draft = token);
+        }
+    }
 }
 
 /// `α* = 1 + min_H q(H) − p(H)^k` over all subsets `H`.
