@@ -19,6 +19,12 @@ const SIGNIFICANT: f64 = LEVEL / TESTS as f64;
 
 /// The selections of each test, of right rules and of wrong ones.
 const ROUNDS: usize = 100_000;
+/// The same for more than 8 drafts, where a selection takes 100 times as long.
+const ROUNDS_OF_MANY: usize = 10_000;
+
+fn rounds(drafts: usize) -> usize {
+    if drafts > 8 { ROUNDS_OF_MANY } else { ROUNDS }
+}
 
 /// The problems of the frequency tests: every shape with small vocabularies, two larger vocabularies.
 fn problems(vocabs: &[usize], ks: &[usize]) -> Vec<Problem> {
@@ -47,7 +53,7 @@ fn select_p_value(selector: &dyn Selector, drafts: &[Token], law: &[f64], seed: 
     let mut rng = StdRng::seed_from_u64(seed);
     let mut counts = vec![0; law.len()];
     let mut coins = vec![Coin::ZERO; drafts.len() + 2];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(drafts.len()) {
         fresh(&mut coins, &mut rng);
         counts[selector.select(drafts, &coins).unwrap().token(drafts) as usize] += 1;
     }
@@ -60,7 +66,7 @@ fn output_p_value(selector: &dyn Selector, draft: &Pmf, target: &Pmf, seed: u64)
     let mut counts = vec![0; target.vocab()];
     let mut drafts = vec![0; selector.drafts()];
     let mut coins = vec![Coin::ZERO; drafts.len() + 2];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(drafts.len()) {
         draw(draft, selector.drawn(), &mut rng, &mut drafts);
         fresh(&mut coins, &mut rng);
         counts[selector.select(&drafts, &coins).unwrap().token(&drafts) as usize] += 1;
