@@ -203,8 +203,9 @@ fn summarise(trace: &Trace, ks: &[usize], points: &[Vec<Point>]) -> Report {
         for (i, Measure { rule, drawn, .. }) in points[0][at].measures.iter().enumerate() {
             let all = || points.iter().map(|row| row[at].measures[i].acceptance);
             let values = || all().map(|acceptance| acceptance.value);
-            // The rows' errors may have one sign (they may share a seed): their mean bounds the error of the mean.
-            let error = all().map(|Acceptance { standard_error, .. }| standard_error).sum::<f64>() / count;
+            // The rows are simulated with seeds of their own: their errors are independent.
+            let variance = all().map(|Acceptance { standard_error, .. }| standard_error * standard_error).sum::<f64>();
+            let error = variance.sqrt() / count;
             results.push(Summary {
                 k,
                 selector: rule.name(),

@@ -3,9 +3,12 @@
 //! To add a subcommand, add a file with its arguments and `run`, a variant to [`Command`] and a line to [`run`].
 
 mod compare;
+mod exact;
 mod measure;
 mod output;
+mod picture;
 mod plot;
+mod regions;
 mod solve;
 
 use std::process::ExitCode;

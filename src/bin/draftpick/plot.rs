@@ -1,4 +1,4 @@
-//! Pictures: acceptance against the number of drafts, and acceptance of each rule on one problem.
+//! A picture of acceptance against the number of drafts, and what all pictures share.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,10 +14,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 const CURVES_SIZE: (u32, u32) = (900, 540);
 /// The part of the width that the legend takes.
 const LEGEND_WIDTH: i32 = 180;
-const BARS_WIDTH: u32 = 760;
 const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(34, 34, 34);
-const GRID: RGBColor = RGBColor(226, 226, 226);
+pub const INK: RGBColor = RGBColor(34, 34, 34);
+pub const GRID: RGBColor = RGBColor(226, 226, 226);
 
 /// A picture's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub struct Curve {
 /// How a curve looks: told apart by colour, and by dash and marker where there is none.
 #[derive(Clone, Copy)]
 pub struct Style {
-    colour: RGBColor,
+    pub colour: RGBColor,
     width: u32,
     /// The lengths of dash and gap; a gap of 0 is a solid line.
     dash: (i32, i32),
@@ -96,16 +95,8 @@ pub fn curves(image: Image, path: &Path, title: &str, curves: &[Curve]) -> anyho
     }
 }
 
-/// An SVG picture of one acceptance for each rule, as bars up to the optimum.
-pub fn bars(title: &str, optimum: f64, values: &[(Rule, f64)]) -> anyhow::Result<String> {
-    register_font();
-    let mut svg = String::new();
-    let height = 110 + 34 * values.len() as u32;
-    draw_bars(&SVGBackend::with_string(&mut svg, (BARS_WIDTH, height)).into_drawing_area(), title, optimum, values)?;
-    Ok(svg)
-}
-
-fn register_font() {
+/// Makes the embedded font known.
+pub fn register_font() {
     static ONCE: Once = Once::new();
     // The bitmap backend has no fonts of its own, and the SVG backend measures text with this one.
     ONCE.call_once(|| {
@@ -115,9 +106,11 @@ fn register_font() {
     });
 }
 
-type Area<DB> = DrawingArea<DB, Shift>;
+/// What is drawn on.
+pub type Area<DB> = DrawingArea<DB, Shift>;
 
-fn text(size: i32, h: HPos, v: VPos) -> TextStyle<'static> {
+/// A style of text: its size, and which point of it is where it is put.
+pub fn text(size: i32, h: HPos, v: VPos) -> TextStyle<'static> {
     (FONT, size).into_font().color(&INK).pos(Pos::new(h, v))
 }
 
@@ -220,43 +213,4 @@ fn draw_marker<DB: DrawingBackend>(
         Marker::Diamond => root.draw(&Polygon::new(vec![(x, y - 8), (x + 8, y), (x, y + 8), (x - 8, y)], fill)),
     };
     drawn.map_err(|error| anyhow!("{error}"))
-}
-
-fn draw_bars<DB: DrawingBackend>(
-    root: &Area<DB>,
-    title: &str,
-    optimum: f64,
-    values: &[(Rule, f64)],
-) -> anyhow::Result<()> {
-    let failed = |error: DrawingAreaErrorKind<DB::ErrorType>| anyhow!("{error}");
-    let (width, height) = (root.dim_in_pixel().0 as i32, root.dim_in_pixel().1 as i32);
-    let (left, right, top, bottom) = (140, width - 40, 66, height - 34);
-    let at = |value: f64| left + (value * f64::from(right - left)).round() as i32;
-    root.fill(&WHITE).map_err(failed)?;
-    root.draw_text(title, &text(18, HPos::Left, VPos::Top), (16, 12)).map_err(failed)?;
-    for tenths in (0..=10).step_by(2) {
-        let (value, x) = (f64::from(tenths) / 10.0, at(f64::from(tenths) / 10.0));
-        root.draw(&PathElement::new(vec![(x, top), (x, bottom)], GRID)).map_err(failed)?;
-        let label = format!("{value:.1}");
-        root.draw_text(&label, &text(13, HPos::Center, VPos::Top), (x, bottom + 8)).map_err(failed)?;
-    }
-    for (i, (rule, value)) in values.iter().enumerate() {
-        let y = top + 8 + 34 * i as i32;
-        let bar = [(left, y), (at(*value), y + 22)];
-        root.draw(&Rectangle::new(bar, rule_style(*rule).colour.mix(0.8).filled())).map_err(failed)?;
-        root.draw_text(rule.name(), &text(15, HPos::Right, VPos::Center), (left - 10, y + 11)).map_err(failed)?;
-        // White on the bar where it has room, else beside it.
-        let (label, inside) = (format!("{value:.4}"), *value > 0.12);
-        let style = text(14, if inside { HPos::Right } else { HPos::Left }, VPos::Center);
-        let style = if inside { style.color(&WHITE) } else { style };
-        let x = at(*value) + if inside { -8 } else { 8 };
-        root.draw_text(&label, &style, (x, y + 11)).map_err(failed)?;
-    }
-    let mark = vec![(at(optimum), top - 6), (at(optimum), bottom)];
-    root.draw(&DashedPathElement::new(mark, 5, 4, INK.stroke_width(2))).map_err(failed)?;
-    let label = format!("α* = {optimum:.4}");
-    // At the far right the label would be cut off.
-    let anchor = if optimum > 0.9 { HPos::Right } else { HPos::Center };
-    root.draw_text(&label, &text(14, anchor, VPos::Bottom), (at(optimum), top - 8)).map_err(failed)?;
-    root.present().map_err(failed)
 }

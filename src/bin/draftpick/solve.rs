@@ -10,14 +10,16 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
+use crate::exact::{Exact, exact};
 use crate::measure::{Measure, draw, is_optimal, measure};
-use crate::{Verdict, output, plot};
+use crate::regions::{self, Region, regions};
+use crate::{Verdict, output, picture};
 
 /// The most draft tuples a coupling is shown for: a screen of rows.
 const MAX_TUPLES: usize = 64;
 /// The largest vocabulary a coupling is shown for: 100 columns of text.
 const MAX_COLUMNS: usize = 8;
-/// How far the columns of a coupling may be from the target law, and the linear program's optimum from the closed form.
+/// How far the columns of a coupling may be from the target law.
 const TOLERANCE: f64 = 1e-9;
 
 #[derive(clap::Args)]
@@ -51,7 +53,7 @@ enum Format {
     Text,
     /// One object
     Json,
-    /// A picture of the acceptances
+    /// A picture of the layout and the acceptances
     Svg,
 }
 
@@ -61,6 +63,7 @@ struct Report {
     k: usize,
     optimum: f64,
     rules: Vec<Attained>,
+    layout: Vec<Region>,
     /// None if it is too large to show.
     coupling: Option<Coupling>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,16 +94,6 @@ struct Coupling {
     joint: Vec<Vec<f64>>,
 }
 
-/// The linear program's answer.
-#[derive(Serialize)]
-struct Exact {
-    optimum: f64,
-    /// The dual variables of the target law's constraints, one for each token.
-    target_dual: Vec<f64>,
-    /// What the verification of the certificate complains about; None if it holds.
-    complaint: Option<String>,
-}
-
 /// One selection.
 #[derive(Serialize)]
 struct Sample {
@@ -119,10 +112,11 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let target = law("--target", &args.target, args.normalize)?;
     let problem = Problem::new(draft, target, args.k).context("--draft and --target")?;
 
+    // First: it may be refused.
+    let exact = args.exact.then(|| exact(&problem)).transpose()?;
     let optimum = alpha_star(&problem);
     let measures = measure(&problem);
     let coupling = coupling(&problem, &measures)?;
-    let exact = args.exact.then(|| exact(&problem)).transpose()?;
     let verdict = judge(&problem, optimum, &measures, coupling.as_ref(), exact.as_ref());
     let attained = |measure: &Measure| {
         let Acceptance { value, standard_error } = measure.acceptance;
@@ -134,6 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         k: args.k,
         optimum,
         rules: measures.iter().map(attained).collect(),
+        layout: regions(&problem),
         coupling,
         exact,
         samples: args.seed.map(|seed| samples(&problem, &measures, seed)).transpose()?,
@@ -143,8 +138,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         Format::Json => output::json(&report)?,
         Format::Svg => {
             let values: Vec<_> = report.rules.iter().map(|attained| (attained.rule, attained.acceptance)).collect();
-            let drafts = if args.k == 1 { "draft" } else { "drafts" };
-            plot::bars(&format!("Acceptance with {} {drafts}, {} tokens", args.k, report.vocab), optimum, &values)?
+            picture::solve(args.k, optimum, &values, &report.layout)?
         }
     };
     output::print(&text)?;
@@ -205,11 +199,6 @@ impl Coupling {
     }
 }
 
-/// Solves the transport as a linear program.
-fn exact(_problem: &Problem) -> anyhow::Result<Exact> {
-    bail!("--exact: the linear program is not part of this version; leave the option out")
-}
-
 fn samples(problem: &Problem, measures: &[Measure], seed: u64) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for Measure { rule, .. } in measures {
@@ -246,16 +235,10 @@ fn judge(
             }
         }
     }
-    if let Some(exact) = exact {
-        if let Some(complaint) = &exact.complaint {
-            return Verdict::Failed(format!("the linear program's certificate: {complaint}"));
-        }
-        if !(0.0..=TOLERANCE).contains(&(exact.optimum - optimum).abs()) {
-            let program = exact.optimum;
-            return Verdict::Failed(format!("the linear program's optimum is {program}, the closed form's {optimum}"));
-        }
+    match exact.and_then(|exact| exact.complaint(optimum)) {
+        Some(complaint) => Verdict::Failed(format!("the linear program: {complaint}")),
+        None => Verdict::Passed,
     }
-    Verdict::Passed
 }
 
 fn text(report: &Report, problem: &Problem) -> String {
@@ -272,7 +255,7 @@ fn text(report: &Report, problem: &Problem) -> String {
             if report.optimum > 0.0 { format!("{:.2} %", 100.0 * acceptance / report.optimum) } else { "–".into() };
         table.add_row([selector.to_string(), format!("{acceptance:.6}{error}"), share, rule.description().into()]);
     }
-    text += &format!("{table}\n\n");
+    text += &format!("{table}\n\n{}\n", regions::text(&report.layout));
 
     match &report.coupling {
         Some(coupling) => {
@@ -296,10 +279,7 @@ fn text(report: &Report, problem: &Problem) -> String {
         }
     }
     if let Some(exact) = &report.exact {
-        let dual: Vec<String> = exact.target_dual.iter().map(|value| format!("{value:.6}")).collect();
-        let certificate = exact.complaint.as_deref().unwrap_or("holds");
-        text += &format!("\nLinear program: optimum {:.10}, certificate: {certificate}\n", exact.optimum);
-        text += &format!("dual of the target law: {}\n", dual.join(", "));
+        text += &format!("\n{}", exact.text(report.k));
     }
     if let Some(samples) = &report.samples {
         text += "\nOne selection with each rule\n";
