@@ -14,6 +14,9 @@ const SIMPLEX_TOLERANCE: f64 = 1e-6;
 /// How close to 1 a price is 1.
 const PRICE_TOLERANCE: f64 = 1e-9;
 
+/// The most tokens named on a line of text.
+const MAX_NAMES: usize = 8;
+
 /// What the solvers found.
 #[derive(Serialize)]
 pub struct Exact {
@@ -144,8 +147,13 @@ impl Exact {
         if tokens.is_empty() {
             return text + "Dual: no token has price 1; no set of tokens holds the drafts back\n";
         }
-        let names = tokens.iter().map(Token::to_string).collect::<Vec<_>>().join(", ");
-        text += &format!("Dual: the tokens of price 1 are H = {{{names}}}; drafts all in H can be served by H only\n");
-        text + &format!("1 + q(H) − p(H)^{k} = 1 + {target:.6} − {draft:.6}^{k} = {value:.10}\n")
+        let names = |tokens: &[Token]| tokens.iter().map(Token::to_string).collect::<Vec<_>>().join(", ");
+        let set = match tokens.len() {
+            0..=MAX_NAMES => format!("H = {{{}}}", names(tokens)),
+            n => format!("H = {{{}, …}}, {n} tokens", names(&tokens[..MAX_NAMES])),
+        };
+        text += &format!("Dual: the tokens of price 1 are {set}\n");
+        text += "Drafts that all lie in H can be served by tokens of H only:\n";
+        text + &format!("1 + q(H) − p(H)^{k} = 1 + {target:.8} − {draft:.8}^{k} = {value:.10}\n")
     }
 }

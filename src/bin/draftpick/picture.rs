@@ -111,19 +111,15 @@ impl<DB: DrawingBackend> Panel<'_, DB> {
 
     /// The unit interval cut into regions, and above it the density of the largest label.
     fn density(&self, top: i32, k: usize, regions: &[Region]) -> Result<(), Failed<DB>> {
-        let formula = match k {
-            1 => "1".into(),
-            2 => "2·u".into(),
-            k => format!("{k}·u^{}", k - 1),
+        let largest = match k {
+            1 => "A uniform label has density 1".into(),
+            2 => "The larger of 2 uniform labels has density 2·u".into(),
+            k => format!("The largest of {k} uniform labels has density {k}·u^{}", k - 1),
         };
         self.heading(
             top,
             "Layout: every token owns as much of [0, 1] as it is drafted",
-            &format!(
-                "The largest of {k} uniform {} has density {formula}; the area over a token's region is m, \
-                 the probability that it is selected.",
-                if k == 1 { "label" } else { "labels" }
-            ),
+            &format!("{largest}; the area over a token's region is m, the probability that it is selected."),
         )?;
         let (ceiling, floor) = (top + 76, top + 260);
         let at = |u: f64| u.powi(k as i32 - 1);

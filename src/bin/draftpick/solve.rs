@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use draftpick::bound::alpha_star;
 use draftpick::pmf::PmfError;
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
-use draftpick::{Acceptance, Pmf, Problem, Rule, Selection, Token};
+use draftpick::{Acceptance, Pmf, Problem, Rule, SelectError, Selection, Token};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -19,6 +19,8 @@ use crate::{Verdict, output, picture};
 const MAX_TUPLES: usize = 64;
 /// The largest vocabulary a coupling is shown for: 100 columns of text.
 const MAX_COLUMNS: usize = 8;
+/// Draft tuples less likely than this may have no law: see [`SelectError::NoResidual`].
+const UNSEEN: f64 = 1e-12;
 /// How far the columns of a coupling may be from the target law.
 const TOLERANCE: f64 = 1e-9;
 
@@ -182,7 +184,11 @@ fn coupling(problem: &Problem, measures: &[Measure]) -> anyhow::Result<Option<Co
         let drafts: Vec<Token> = (0..problem.k()).map(digit).collect();
         let probability: f64 = drafts.iter().map(|&token| draft.as_slice()[token as usize]).product();
         if probability > 0.0 {
-            let law = selector.law(&drafts)?;
+            let law = match selector.law(&drafts) {
+                // Less likely than any digit shown: these drafts are only ever rejected by rounding.
+                Err(SelectError::NoResidual) if probability < UNSEEN => vec![0.0; vocab],
+                law => law?,
+            };
             coupling.joint.push(law.into_iter().map(|share| probability * share).collect());
             coupling.drafts.push(drafts);
             coupling.probability.push(probability);
