@@ -123,6 +123,135 @@ fn solve_prints_tables_and_pictures() {
 }
 
 #[test]
+fn solve_shows_the_layout() {
+    let (p, q) = ([0.4, 0.2, 0.2, 0.0, 0.2], [0.1, 0.14, 0.05, 0.51, 0.2]);
+    let list = |law: [f64; 5]| law.map(|share| share.to_string()).join(",");
+    let (draft, target) = (list(p), list(q));
+    for k in [1, 2, 3, 7] {
+        let ks = k.to_string();
+        let solve = ["solve", "--draft", &draft, "--target", &target, "-k", &ks];
+        let json: Value = serde_json::from_str(&good(&[&solve[..], &["--format", "json"]].concat())).unwrap();
+        let layout = json["layout"].as_array().unwrap();
+        assert_eq!(layout.len(), 5);
+        let (mut all, mut accepted) = (Vec::new(), 0.0);
+        for (token, region) in layout.iter().enumerate() {
+            let number = |key: &str| region[key].as_f64().unwrap();
+            assert_eq!(region["token"].as_u64(), Some(token as u64));
+            approx::assert_abs_diff_eq!(number("draft"), p[token], epsilon = 1e-15);
+            approx::assert_abs_diff_eq!(number("target"), q[token], epsilon = 1e-15);
+            accepted += number("selected").min(q[token]);
+            let segments: Vec<(f64, f64)> = serde_json::from_value(region["segments"].clone()).unwrap();
+            assert_eq!(segments.is_empty(), p[token] == 0.0);
+            let owners: Vec<usize> = (0..5).filter(|&other| layout[other]["segments"] == region["segments"]).collect();
+            // Equal ratios share a region.
+            let shares_with = (owners[0] < token).then_some(owners[0] as u64);
+            assert_eq!(region["shares_with"].as_u64(), shares_with);
+            let (length, owned) = (segments.iter().map(|(lo, hi)| hi - lo).sum::<f64>(), |&token: &usize| p[token]);
+            approx::assert_abs_diff_eq!(length, owners.iter().map(owned).sum::<f64>(), epsilon = 1e-12);
+            if shares_with.is_none() {
+                let mass: f64 = segments.iter().map(|(lo, hi)| hi.powi(k) - lo.powi(k)).sum();
+                let selected = owners.iter().map(|&owner| layout[owner]["selected"].as_f64().unwrap()).sum::<f64>();
+                approx::assert_abs_diff_eq!(selected, mass, epsilon = 1e-12);
+                all.extend(segments);
+            }
+        }
+        // The regions cover [0, 1] and do not overlap.
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert_eq!((all[0].0, all[all.len() - 1].1), (0.0, 1.0));
+        assert!(all.windows(2).all(|pair| pair[0].1 == pair[1].0), "{all:?}");
+        approx::assert_abs_diff_eq!(accepted, json["optimum"].as_f64().unwrap(), epsilon = 1e-12);
+
+        let table = good(&solve);
+        for words in ["Layout of 'optimal'", "never drafted", "that of token 0", "0.0000–"] {
+            assert!(table.contains(words), "no '{words}' in {table}");
+        }
+        assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+        let svg = good(&[&solve[..], &["--format", "svg"]].concat());
+        for words in ["every token owns as much", "0+2", "token 4", "Selected and wanted"] {
+            assert!(svg.contains(words), "no '{words}' in the picture");
+        }
+    }
+    // Too many tokens to tell their regions apart.
+    let weights = vec!["1"; 13].join(",");
+    let solve = ["solve", "--draft", &weights, "--target", &weights, "-k", "2", "--normalize"];
+    assert!(good(&solve).contains("layout is left out"));
+    let svg = good(&[&solve[..], &["--format", "svg"]].concat());
+    assert!(svg.contains("up to 12 tokens") && svg.contains("optimal-linear") && !svg.contains("token 0"));
+}
+
+#[test]
+fn solve_proves_the_optimum_by_linear_program() {
+    let (p, q, k) = ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5], 2);
+    let solve = ["solve", "--draft", DRAFT, "--target", TARGET, "-k", "2", "--exact"];
+    let table = good(&solve);
+    assert_eq!(table.matches(" 0.8600000000 ").count(), 3, "{table}");
+    assert_eq!(table.matches("holds within").count(), 3, "{table}");
+    for words in ["good_lp", "minilp", "max-flow", "6 draft sets", "H = {0, 1}\n", "p(H)^2", "= 0.8600000000\n"] {
+        assert!(table.contains(words), "no '{words}' in {table}");
+    }
+    let json: Value = serde_json::from_str(&good(&[&solve[..], &["--format", "json"]].concat())).unwrap();
+    let exact = &json["exact"];
+    let numbers = |value: &Value| serde_json::from_value::<Vec<f64>>(value.clone()).unwrap();
+    let sets: Vec<Vec<usize>> = serde_json::from_value(exact["draft_sets"].clone()).unwrap();
+    for answer in exact["answers"].as_array().unwrap() {
+        approx::assert_abs_diff_eq!(answer["optimum"].as_f64().unwrap(), 0.86, epsilon = 1e-9);
+        assert!(answer["complaint"].is_null());
+        // The prices as printed are a proof: whoever reads them can check it.
+        let (drafts, target) = (numbers(&answer["draft_prices"]), numbers(&answer["target_prices"]));
+        let mut value: f64 = q.iter().zip(&target).map(|(q, price)| q * price).sum();
+        for (set, price) in sets.iter().zip(&drafts) {
+            assert!(set.iter().all(|&token| price + target[token] >= 1.0 - 1e-9));
+            // The tuples whose tokens are exactly the set.
+            let tuples = (0..3).flat_map(|a| (0..3).map(move |b| [a, b]));
+            let same = |tuple: &[usize; 2]| (0..3).all(|token| tuple.contains(&token) == set.contains(&token));
+            value += price * tuples.filter(same).map(|[a, b]| p[a] * p[b]).sum::<f64>();
+        }
+        approx::assert_abs_diff_eq!(value, 0.86, epsilon = 1e-9);
+    }
+    assert_eq!(exact["min_cut"]["tokens"], serde_json::json!([0, 1]));
+    let number = |key: &str| exact["min_cut"][key].as_f64().unwrap();
+    approx::assert_abs_diff_eq!(1.0 + number("target") - number("draft").powi(k), 0.86, epsilon = 1e-12);
+
+    // Nothing holds the drafts back: there is no cut.
+    let table = good(&["solve", "--draft", DRAFT, "--target", DRAFT, "-k", "3", "--exact"]);
+    assert!(table.contains("no set of tokens holds the drafts back"), "{table}");
+    // Without the option there is no program.
+    assert!(!good(&solve[..7]).contains("max-flow"));
+}
+
+#[test]
+fn solve_leaves_large_linear_programs_to_who_can() {
+    let weights = |n: usize| (1..=n).map(|i| (i * i % 17 + 1).to_string()).collect::<Vec<_>>().join(",");
+    let reverse = |list: &str| list.split(',').rev().collect::<Vec<_>>().join(",");
+    let solve = |n: usize, k: &str, more: &[&str]| -> Vec<String> {
+        let draft = weights(n);
+        let args = ["solve", "--draft", &draft, "--target", &reverse(&draft), "-k", k, "--normalize", "--exact"];
+        args.iter().chain(more).map(|arg| arg.to_string()).collect()
+    };
+    fn borrowed(args: &[String]) -> Vec<&str> {
+        args.iter().map(String::as_str).collect()
+    }
+    let table = good(&borrowed(&solve(33, "3", &[])));
+    assert_eq!(table.matches("left out: 17457 variables, it takes at most 16000").count(), 2, "{table}");
+    assert_eq!(table.matches("holds within").count(), 1, "{table}");
+    for format in ["text", "json", "svg"] {
+        let args = solve(100, "4", &["--format", format]);
+        bad(&borrowed(&args), &["--exact", "16180000 variables", "at most 131072"]);
+    }
+    bad(&borrowed(&solve(200, "64", &[])), &["--exact", "over 10^38 variables"]);
+    // The optimum itself has no such limit.
+    let args = solve(200, "64", &[]);
+    good(&borrowed(&args[..args.len() - 1]));
+}
+
+#[test]
+fn solve_takes_drafts_too_unlikely_to_have_a_law() {
+    // Three drafts of token 1 have probability 2e-20; nothing can be resampled after them.
+    let table = good(&["solve", "--draft", "1,2.7e-7", "--target", "1,0", "-k", "3", "--normalize"]);
+    assert!(table.contains(" 1 1 1 "), "{table}");
+}
+
+#[test]
 fn solve_selects_by_seed() {
     let sample = |seed: &str| {
         let args = ["solve", "--draft", DRAFT, "--target", TARGET, "-k", "2", "--format", "json", "--seed", seed];
@@ -203,6 +332,32 @@ fn compare_prints_a_table_of_a_hundred_columns() {
     assert!(line("2 ").contains('–') && !line("1 ").contains('–'), "{table}");
     let checked = good(&["compare", text(&path), "-k", "1,3", "--rounds", "200", "--seed", "7"]);
     assert!(checked.contains("200 selections") && checked.contains("seed 7"), "{checked}");
+}
+
+#[test]
+fn compare_prints_the_error_of_a_mean_of_estimates() {
+    // So many tokens that recursive rejection without replacement is simulated.
+    let rows: Vec<Vec<f64>> =
+        (0..6).map(|row| (0..600).map(|i| f64::from((i * (row + 2)) % 23) / 4.0).collect()).collect();
+    let trace = Trace::new(Values::Logits, Precision::F64, &rows[..3], &rows[3..]).unwrap();
+    let path = temporary("estimates.safetensors");
+    trace.write(&path).unwrap();
+    let json: Value = serde_json::from_str(&good(&["compare", text(&path), "-k", "3", "--format", "json"])).unwrap();
+    let mut estimates = 0;
+    for result in json["results"].as_array().unwrap() {
+        let rule: Rule = result["selector"].as_str().unwrap().parse().unwrap();
+        let error = |row| rule.prepare(&trace.problem(row, 3).unwrap()).acceptance().standard_error;
+        let errors: Vec<f64> = (0..3).map(error).collect();
+        match result["standard_error"].as_f64() {
+            None => assert_eq!(errors, [0.0; 3], "{rule}"),
+            Some(printed) => {
+                let expected = errors.iter().map(|error| error * error).sum::<f64>().sqrt() / 3.0;
+                approx::assert_relative_eq!(printed, expected, max_relative = 1e-12);
+                estimates += 1;
+            }
+        }
+    }
+    assert_eq!(estimates, 1);
 }
 
 #[test]

@@ -144,8 +144,9 @@ impl Exact {
         }
         text += &format!("{table}\n\n");
         let Cut { tokens, draft, target, value } = &self.min_cut;
-        if tokens.is_empty() {
-            return text + "Dual: no token has price 1; no set of tokens holds the drafts back\n";
+        // The empty set and the set of all tokens have this value.
+        if *value >= 1.0 - FLOW_TOLERANCE {
+            return text + "Dual: its value is 1; no set of tokens holds the drafts back\n";
         }
         let names = |tokens: &[Token]| tokens.iter().map(Token::to_string).collect::<Vec<_>>().join(", ");
         let set = match tokens.len() {
