@@ -158,3 +158,29 @@ impl Exact {
         text + &format!("1 + q(H) − p(H)^{k} = 1 + {target:.8} − {draft:.8}^{k} = {value:.10}\n")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use draftpick::Pmf;
+
+    #[test]
+    fn an_answer_that_is_wrong_is_complained_about() {
+        let (p, q) = (Pmf::new([0.5, 0.3, 0.2]).unwrap(), Pmf::new([0.2, 0.3, 0.5]).unwrap());
+        let problem = Problem::new(p, q, 2).unwrap();
+        let complaint = |spoil: fn(&mut Exact), optimum: f64| {
+            let mut exact = exact(&problem).unwrap();
+            spoil(&mut exact);
+            exact.complaint(optimum)
+        };
+        assert_eq!(complaint(|_| {}, 0.86), None);
+        assert!(complaint(|_| {}, 0.87).unwrap().contains("good_lp"));
+        assert!(complaint(|_| {}, f64::NAN).is_some());
+        assert!(complaint(|exact| exact.answers[2].optimum = Some(0.86 + 1e-8), 0.86).unwrap().contains("max-flow"));
+        assert!(complaint(|exact| exact.min_cut.value = 0.87, 0.86).unwrap().contains("minimum cut"));
+        let failed = complaint(|exact| exact.answers[1].complaint = Some("a gap".into()), 0.86).unwrap();
+        assert!(failed.contains("minilp") && failed.contains("a gap"), "{failed}");
+        // What was not solved is not wrong.
+        assert_eq!(complaint(|exact| exact.answers[0].optimum = None, 0.86), None);
+    }
+}
