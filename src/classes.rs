@@ -17,8 +17,9 @@ use crate::problem::Band;
 /// The highest finite edge, as a natural logarithm.
 ///
 /// The minimising set of the bound ends at the ratio `1/(k·P^(k−1))`, `P` being its draft mass. Where that is above
-/// the highest edge, the set's loss `P^k` is below `e⁻¹⁰/k` < 5e-5/k: nothing is left to gain from finer classes.
-const LOG_HIGHEST: f64 = 10.0;
+/// the highest edge, the set's loss is at most `P^k < P·e⁻⁸/k`, which is below 1.2e-5 for every `k`: there is nothing
+/// to gain from finer classes.
+const LOG_HIGHEST: f64 = 8.0;
 
 /// Cells for each doubling of the distance from the ratio that matters.
 const CELLS_AN_OCTAVE: usize = 8;
@@ -173,7 +174,10 @@ impl Edges {
 
     /// The ratios of a class.
     pub fn band(&self, class: usize) -> Band {
+        let cells = self.class_of.partition_point(|&c| (c as usize) < class)
+            ..self.class_of.partition_point(|&c| c as usize <= class);
         Band {
+            cells,
             from: class.checked_sub(1).map(|edge| self.inverses[edge]),
             to: (class + 1 < self.len()).then(|| self.inverses[class]),
         }

@@ -6,7 +6,7 @@
 //! uniform on `[0, 1]`, and the largest of them has density `k·u^(k−1)`. The item of the largest label therefore has
 //! the law `m = ∫_region k·u^(k−1) du` exactly, whatever the layout.
 //!
-//! [`Layout::new`] builds the layout whose `m` accepts most. In pseudo-code, `P_j` and `Q_j` being the prefix sums
+//! `Layout::new` builds the layout whose `m` accepts most. In pseudo-code, `P_j` and `Q_j` being the prefix sums
 //! over the items by `p/q` descending:
 //!
 //! ```text

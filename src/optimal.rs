@@ -292,7 +292,7 @@ impl<L: Laws> OptimalLinear<L> {
             (false, false) => 0.0,
             _ => {
                 let mut sum = 0.0;
-                self.laws.in_band(self.edges.band(class), &mut |_, p, q| {
+                self.laws.in_band(&self.edges.band(class), &mut |_, p, q| {
                     sum += (q - self.selected_of(class, p, q)).max(0.0);
                     ControlFlow::Continue(())
                 });
@@ -335,7 +335,7 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
         let (class, threshold) = chosen?;
         let mut cumulative = 0.0;
         let mut found = None;
-        self.laws.in_band(self.edges.band(class), &mut |token, p, q| {
+        self.laws.in_band(&self.edges.band(class), &mut |token, p, q| {
             let residual = q - self.selected_of(class, p, q);
             if residual > 0.0 {
                 cumulative += residual;

@@ -1,7 +1,7 @@
 //! One position's problem: the draft law, the target law and the number of drafts.
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::pmf::{Pmf, Token};
 
@@ -113,7 +113,7 @@ pub trait Laws {
 
     /// Calls `visit(token, p, q)` for every token of a band of ratios, in order, until it says stop. `O(V)`;
     /// implementations may be faster where the band holds few tokens.
-    fn in_band(&self, band: Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
+    fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
         self.blocks(&mut |start, p, q| {
             for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
                 if band.contains(p, q) {
@@ -129,17 +129,20 @@ pub trait Laws {
 pub type Visit<'a> = dyn FnMut(usize, &[f64], &[f64]) -> ControlFlow<()> + 'a;
 
 /// A band of ratios `p/q`, by the inverses of its ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Band {
     /// `p/q` is at least `1/from`: `p·from ≥ q`. Without it there is no lower end.
     pub from: Option<f64>,
     /// `p/q` is below `1/to`: `p·to < q`. Without it there is no upper end.
     pub to: Option<f64>,
+    /// The same band as cells of the grid of ratios that tokens are counted by. Laws that counted their tokens in
+    /// another precision go by these, so that a token next to an end is found where it was counted.
+    pub cells: Range<usize>,
 }
 
 impl Band {
     /// Whether a token of masses `p`, `q` is in the band.
-    pub fn contains(self, p: f64, q: f64) -> bool {
+    pub fn contains(&self, p: f64, q: f64) -> bool {
         self.from.is_none_or(|from| p * from >= q) && self.to.is_none_or(|to| p * to < q)
     }
 }
@@ -175,7 +178,7 @@ impl<L: Laws + ?Sized> Laws for &L {
         (**self).accuracy()
     }
 
-    fn in_band(&self, band: Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
+    fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
         (**self).in_band(band, visit);
     }
 }

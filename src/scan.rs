@@ -40,6 +40,23 @@ pub struct LogitPair<'a> {
     /// The logarithms of the softmaxes' denominators.
     draft_log_sum: f64,
     target_log_sum: f64,
+    /// How the tokens were counted.
+    grid: Grid,
+    /// The cell of grid class −1 in the ratio grid of the selector, and that grid's last cell.
+    first_cell: i64,
+    last_cell: i64,
+}
+
+impl LogitPair<'_> {
+    /// The cell that a token was counted in.
+    fn cell(&self, token: usize) -> usize {
+        let d = self.draft[token] - self.target[token];
+        match self.grid.class(d) {
+            Some(class) => (self.first_cell + class as i64 + 1).clamp(0, self.last_cell) as usize,
+            None if self.grid.is_below(self.draft[token], d) => 0,
+            None => self.last_cell as usize,
+        }
+    }
 }
 
 impl Laws for LogitPair<'_> {
@@ -60,7 +77,7 @@ impl Laws for LogitPair<'_> {
         1e-6
     }
 
-    fn in_band(&self, band: Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
+    fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
         // By the difference of the logits first, which needs no exponential; with room for its rounding in f32.
         let offset = self.draft_log_sum - self.target_log_sum;
         let room = 1e-4 + offset.abs() * f64::from(f32::EPSILON);
@@ -70,8 +87,8 @@ impl Laws for LogitPair<'_> {
             for token in start..(start + BLOCK).min(self.draft.len()) {
                 let d = self.draft[token] - self.target[token];
                 if !(d < low || d > high) {
-                    let (p, q) = self.masses(token as Token);
-                    if band.contains(p, q) {
+                    if band.cells.contains(&self.cell(token)) {
+                        let (p, q) = self.masses(token as Token);
                         visit(token as Token, p, q)?;
                     }
                 }
@@ -192,9 +209,9 @@ const COUNTED: usize = 4096;
 const MIDDLE: i32 = COUNTED as i32 / 2;
 
 /// The finest class width. The pass does not know the normalisers yet: counted from the rows' largest logits, the
-/// log-ratio is off by at most ln 2²⁰ < 14. With the `[−ln 64, 10]` that the coupling looks at, half of the classes
-/// must span 24.
-const MIN_WIDTH: f64 = 24.0 / (MIDDLE - 2) as f64;
+/// log-ratio is off by at most ln 2²⁰ < 14. With the `[−ln 64, 8]` that the coupling looks at, half of the classes
+/// must span 22.
+const MIN_WIDTH: f64 = 22.0 / (MIDDLE - 2) as f64;
 
 /// How far apart the rows' largest logits may be for their differences to be taken in f32: up to here the rounding of
 /// a difference is below 1e-6. Rows further apart are counted in f64, at several times the cost.
@@ -232,6 +249,11 @@ impl Grid {
     fn class(self, d: f32) -> Option<usize> {
         let class = (d * self.per_width + ROUND).to_bits().wrapping_sub(self.first_bits()) as usize;
         (class < COUNTED).then_some(class)
+    }
+
+    /// Whether a token whose difference is in no class counts as below them: without draft mass, or rather the target's.
+    fn is_below(self, draft: f32, d: f32) -> bool {
+        draft == f32::NEG_INFINITY || f64::from(d) < f64::from(self.draft_max) - f64::from(self.target_max)
     }
 
     /// The bits of [`ROUND`] plus the number of class 0. Where the sum of a number and `ROUND` is outside the classes,
@@ -339,7 +361,6 @@ fn count_carefully(
     let (mut p, mut q) = ([0.0; BLOCK], [0.0; BLOCK]);
     simd::run(Probabilities { logits: draft, log_sum: f64::from(grid.draft_max), into: &mut p });
     simd::run(Probabilities { logits: target, log_sum: f64::from(grid.target_max), into: &mut q });
-    let gap = f64::from(grid.draft_max) - f64::from(grid.target_max);
     for (i, (&p, &q)) in p[..draft.len()].iter().zip(&q).enumerate() {
         let d = draft[i] - target[i];
         match grid.class(d) {
@@ -348,8 +369,7 @@ fn count_carefully(
                 counts[class][0] += p;
                 counts[class][1] += p * (-y).exp();
             }
-            // Without draft mass, or below all classes; both rows masked has no mass at all.
-            None if p == 0.0 || f64::from(d) < gap => {
+            None if grid.is_below(draft[i], d) => {
                 beyond.below = (beyond.below.0 + p, beyond.below.1 + q);
             }
             None => beyond.above = (beyond.above.0 + p, beyond.above.1 + q),
@@ -466,6 +486,9 @@ impl<'a> Scan<'a> {
             target,
             draft_log_sum: f64::from(draft_max) + draft_sum.ln(),
             target_log_sum: f64::from(target_max) + target_sum.ln(),
+            grid,
+            first_cell: 0,
+            last_cell: 0,
         };
         Ok(Scan { laws, grid, classes, beyond, k })
     }
@@ -498,7 +521,8 @@ impl<'a> Scan<'a> {
         for (c, &masses) in self.classes.iter().enumerate() {
             add((first + c as i64 + 1).clamp(0, last as i64) as usize, masses);
         }
-        OptimalLinear::with_counts(self.laws, self.k, edges, classes)
+        let laws = LogitPair { first_cell: first, last_cell: last as i64, ..self.laws };
+        OptimalLinear::with_counts(laws, self.k, edges, classes)
     }
 
     /// The order-statistic coupling with a region for every token. `O(V log V)`.
