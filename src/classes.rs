@@ -24,6 +24,9 @@ const LOG_HIGHEST: f64 = 8.0;
 /// Cells for each doubling of the distance from the ratio that matters.
 const CELLS_AN_OCTAVE: usize = 8;
 
+/// The most edges that a class is divided by at a time.
+const NEW_EDGES: usize = 32;
+
 /// The acceptance that dropping edges may cost: a thousandth of what the cells themselves cost.
 const COARSENING_LOSS: f64 = 1e-9;
 
@@ -34,8 +37,10 @@ pub(crate) struct Edges {
     log_lowest: f64,
     /// The inverse of the grid's spacing, as a logarithm.
     per_width: f64,
-    /// The class of each cell of the grid: cell 0 is below the lowest point.
+    /// The lowest class of each cell of the grid: cell 0 is below the lowest point.
     class_of: Vec<u32>,
+    /// The lowest class of each class's cells.
+    first_of: Vec<u32>,
     /// `1/r` of each finite edge, lowest ratio first; then 0, the infinite edge.
     inverses: Vec<f64>,
 }
@@ -71,8 +76,8 @@ impl Edges {
         }
         inverses.truncate(count);
         inverses.push(0.0);
-        let class_of = (0..inverses.len() as u32).collect();
-        Edges { log_lowest, per_width: 1.0 / width, class_of, inverses }
+        let class_of: Vec<u32> = (0..inverses.len() as u32).collect();
+        Edges { log_lowest, per_width: 1.0 / width, first_of: class_of.clone(), class_of, inverses }
     }
 
     /// The number of edges, the infinite one included; also the number of classes.
@@ -167,16 +172,71 @@ impl Edges {
             }
         }
         merged.truncate(coarse.len());
+        coarse.first_of = (0..coarse.len() as u32).collect();
         let lost = coarse.loss(&coarse.draft_masses(&merged), k) - self.loss(&self.draft_masses(&classes), k);
         // With one draft every layout selects alike.
         if k == 1 || lost <= COARSENING_LOSS { (coarse, merged) } else { (self, classes) }
     }
 
+    /// The class in which the mixture on its two edges loses acceptance, the one that loses most; `None` if the
+    /// mixtures attain the optimum.
+    ///
+    /// The loss of a set of highest ratio is `P^k − Q`. At the ends of the classes virtual and real tokens have the same
+    /// sums, so no loss found there is the mixture's fault. Inside a class the virtual tokens have one more point, after
+    /// the upper edge's share; `P^k − Q` is convex in between. Where it is nowhere above the loss at the ends, the
+    /// optimum of the virtual tokens is a bound that the real ones attain: the optimum.
+    pub fn losing_class(&self, classes: &[(f64, f64)], k: usize) -> Option<usize> {
+        const ROUNDING: f64 = 1e-14;
+        let loss = |p: f64, q: f64| p.powi(k as i32) - q;
+        let (mut p, mut q, mut at_ends, mut inside, mut losing) = (0.0, 0.0, 0.0f64, 0.0, None);
+        for (class, masses) in classes.iter().enumerate().rev().filter(|(_, class)| class.0 > 0.0) {
+            let upper = self.split_sum(class, masses.0, masses.1).p_upper;
+            let here = loss(p + upper, q + upper * self.inverses[class]);
+            if here > inside {
+                (inside, losing) = (here, Some(class));
+            }
+            (p, q) = (p + masses.0, q + masses.1);
+            at_ends = at_ends.max(loss(p, q));
+        }
+        losing.filter(|_| inside > at_ends + ROUNDING)
+    }
+
+    /// Puts new edges inside a class, at ratios of its `tokens` (given by their masses), and divides its masses among
+    /// the new classes. Says whether there was anything to divide.
+    pub fn refine(&mut self, class: usize, tokens: &[(f64, f64)], classes: &mut Vec<(f64, f64)>) -> bool {
+        let band = self.band(class);
+        let (above, below) = (band.from.unwrap_or(f64::INFINITY), band.to.unwrap_or(f64::NEG_INFINITY));
+        let drafted = tokens.iter().filter(|(p, _)| *p > 0.0);
+        let mut ratios: Vec<f64> = drafted.map(|(p, q)| q / p).filter(|r| below < *r && *r < above).collect();
+        ratios.sort_unstable_by(|a, b| b.total_cmp(a));
+        ratios.dedup();
+        // Few tokens get an edge each; of many, some, and the class that still loses is refined again.
+        let step = ratios.len().div_ceil(NEW_EDGES).max(1);
+        let new: Vec<f64> = ratios.into_iter().step_by(step).collect();
+        if new.is_empty() {
+            return false;
+        }
+        let mut divided = vec![(0.0, 0.0); new.len() + 1];
+        for &(p, q) in tokens {
+            let part = &mut divided[new.partition_point(|inverse| p * inverse >= q)];
+            *part = (part.0 + p, part.1 + q);
+        }
+        let (count, first) = (new.len() as u32, self.first_of[class]);
+        classes.splice(class..=class, divided);
+        self.inverses.splice(class..class, new);
+        let shift = |c: &mut u32| *c += if *c > class as u32 { count } else { 0 };
+        self.class_of.iter_mut().for_each(shift);
+        self.first_of.iter_mut().for_each(shift);
+        self.first_of.splice(class..class, std::iter::repeat_n(first, count as usize));
+        true
+    }
+
     /// The ratios of a class.
     pub fn band(&self, class: usize) -> Band {
-        let cells = self.class_of.partition_point(|&c| (c as usize) < class)
-            ..self.class_of.partition_point(|&c| c as usize <= class);
+        let first = self.first_of[class];
+        let cells = self.class_of.partition_point(|&c| c < first)..self.class_of.partition_point(|&c| c <= first);
         Band {
+            ends_of_cells: (class == first as usize, self.first_of.get(class + 1) != Some(&first)),
             cells,
             from: class.checked_sub(1).map(|edge| self.inverses[edge]),
             to: (class + 1 < self.len()).then(|| self.inverses[class]),

@@ -178,6 +178,15 @@ pub struct OptimalLinear<L = Problem> {
     item_of: Vec<u32>,
 }
 
+/// What the ratio classes are to attain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// What mixtures on the edges of the classes attain.
+    Classes,
+    /// The optimum.
+    Exact,
+}
+
 /// The number of ratio classes is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassesError {
@@ -199,6 +208,13 @@ impl OptimalLinear<Problem> {
         Self::with_laws(problem, k, DEFAULT_CLASSES)
     }
 
+    /// Prepares the rule so that it attains the optimum exactly: classes in which a mixture would lose acceptance are
+    /// divided until none does. A few passes over the vocabulary, `O(V)` each, and no sort of more than one class.
+    pub fn exact(problem: Problem) -> Self {
+        let k = problem.k();
+        Self::with_grid(problem, k, DEFAULT_CLASSES, Precision::Exact)
+    }
+
     /// Prepares the rule with a number of ratio classes. `O(V + classes)`.
     ///
     /// # Errors
@@ -215,6 +231,10 @@ impl OptimalLinear<Problem> {
 impl<L: Laws> OptimalLinear<L> {
     /// Prepares the rule for `k` drafts of any laws. `O(V + classes)`.
     pub(crate) fn with_laws(laws: L, k: usize, classes: usize) -> Self {
+        Self::with_grid(laws, k, classes, Precision::Classes)
+    }
+
+    fn with_grid(laws: L, k: usize, classes: usize, precision: Precision) -> Self {
         let edges = Edges::new(Edges::width(classes, k), 0.0, k);
         let mut classes = vec![(0.0, 0.0); edges.len()];
         for_each_token(&laws, |_, p, q| {
@@ -223,12 +243,26 @@ impl<L: Laws> OptimalLinear<L> {
                 *class = (class.0 + p, class.1 + q);
             }
         });
-        Self::with_counts(laws, k, edges, classes)
+        Self::with_counts(laws, k, edges, classes, precision)
     }
 
     /// Prepares the rule from the draft and target mass of each class. `O(classes)`.
-    pub(crate) fn with_counts(laws: L, k: usize, edges: Edges, classes: Vec<(f64, f64)>) -> Self {
-        let (edges, classes) = edges.coarsened(classes, k);
+    pub(crate) fn with_counts(laws: L, k: usize, edges: Edges, classes: Vec<(f64, f64)>, precision: Precision) -> Self {
+        let (mut edges, mut classes) = edges.coarsened(classes, k);
+        // One draft is accepted by its own probability, whatever the edges.
+        while precision == Precision::Exact
+            && k > 1
+            && let Some(class) = edges.losing_class(&classes, k)
+        {
+            let mut tokens = Vec::new();
+            laws.in_band(&edges.band(class), &mut |_, p, q| {
+                tokens.push((p, q));
+                ControlFlow::Continue(())
+            });
+            if !edges.refine(class, &tokens, &mut classes) {
+                break;
+            }
+        }
         let masses = edges.draft_masses(&classes);
         let mut items = Vec::with_capacity(edges.len());
         let mut item_of = vec![0; edges.len()];

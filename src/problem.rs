@@ -138,12 +138,22 @@ pub struct Band {
     /// The same band as cells of the grid of ratios that tokens are counted by. Laws that counted their tokens in
     /// another precision go by these, so that a token next to an end is found where it was counted.
     pub cells: Range<usize>,
+    /// Whether the lower and the upper end are ends of cells, and not inside one.
+    pub ends_of_cells: (bool, bool),
 }
 
 impl Band {
     /// Whether a token of masses `p`, `q` is in the band.
     pub fn contains(&self, p: f64, q: f64) -> bool {
         self.from.is_none_or(|from| p * from >= q) && self.to.is_none_or(|to| p * to < q)
+    }
+
+    /// Whether a token of masses `p`, `q` that was counted in `cell` is in the band: the ratio decides only where the
+    /// band ends inside a cell.
+    pub fn contains_counted(&self, cell: usize, p: f64, q: f64) -> bool {
+        self.cells.contains(&cell)
+            && (self.ends_of_cells.0 || self.from.is_none_or(|from| p * from >= q))
+            && (self.ends_of_cells.1 || self.to.is_none_or(|to| p * to < q))
     }
 }
 

@@ -23,7 +23,7 @@ use std::ops::ControlFlow;
 use crate::classes::Edges;
 use crate::kseq::{Active, Bracket, KSeq};
 use crate::maximal::Maximal;
-use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
+use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear, Precision};
 use crate::pmf::{MAX_VOCAB, Token};
 use crate::problem::{Band, Laws, ProblemError, Visit, check_k, for_each_token};
 use crate::recursive::{Recursive, RecursiveDistinct};
@@ -87,8 +87,8 @@ impl Laws for LogitPair<'_> {
             for token in start..(start + BLOCK).min(self.draft.len()) {
                 let d = self.draft[token] - self.target[token];
                 if !(d < low || d > high) {
-                    if band.cells.contains(&self.cell(token)) {
-                        let (p, q) = self.masses(token as Token);
+                    let (p, q) = self.masses(token as Token);
+                    if band.contains_counted(self.cell(token), p, q) {
                         visit(token as Token, p, q)?;
                     }
                 }
@@ -505,6 +505,16 @@ impl<'a> Scan<'a> {
 
     /// The order-statistic coupling over ratio classes. `O(classes)`.
     pub fn optimal(&self) -> OptimalLinear<LogitPair<'a>> {
+        self.order_statistic(Precision::Classes)
+    }
+
+    /// The order-statistic coupling over ratio classes, divided until the optimum is attained. `O(classes)`, and a pass
+    /// over the logits for each class that is divided.
+    pub fn optimal_exact(&self) -> OptimalLinear<LogitPair<'a>> {
+        self.order_statistic(Precision::Exact)
+    }
+
+    fn order_statistic(&self, precision: Precision) -> OptimalLinear<LogitPair<'a>> {
         let width = self.grid.width();
         // The log-ratio of the lower end of the lowest class.
         let lowest = self.grid.middle(0) - 0.5 * width - self.offset();
@@ -522,11 +532,11 @@ impl<'a> Scan<'a> {
             add((first + c as i64 + 1).clamp(0, last as i64) as usize, masses);
         }
         let laws = LogitPair { first_cell: first, last_cell: last as i64, ..self.laws };
-        OptimalLinear::with_counts(laws, self.k, edges, classes)
+        OptimalLinear::with_counts(laws, self.k, edges, classes, precision)
     }
 
     /// The order-statistic coupling with a region for every token. `O(V log V)`.
-    pub fn optimal_exact(&self) -> Optimal<LogitPair<'a>> {
+    pub fn optimal_sorted(&self) -> Optimal<LogitPair<'a>> {
         Optimal::with_laws(self.laws, self.k)
     }
 

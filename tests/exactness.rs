@@ -5,6 +5,7 @@
 mod common;
 
 use common::{SHAPES, Shape, for_each_tuple, optimum_over_subsets, problem};
+use draftpick::optimal::OptimalLinear;
 use draftpick::{Problem, Rule, SelectError, Selector, bound};
 use proptest::prelude::*;
 
@@ -72,6 +73,35 @@ proptest! {
             return Err(TestCaseError::fail(message));
         }
     }
+}
+
+/// Classes divided until the optimum is attained: few classes to begin with leave more to divide.
+#[test]
+fn divided_classes_attain_the_optimum_and_are_lossless() {
+    let (mut gap, mut output, mut problems) = (0.0f64, 0.0f64, 0);
+    for shape in SHAPES {
+        for vocab in 1..=6 {
+            for k in 1..=4 {
+                for seed in 200..220 {
+                    let problem = problem(shape, vocab, k, seed);
+                    let selector = OptimalLinear::exact(problem.clone());
+                    let short = (selector.acceptance().value - bound::alpha_star(&problem)).abs();
+                    assert!(short <= EXACT, "off the optimum by {short:e}: {problem:?}");
+                    let (off, excess) = deviation(&selector, &problem);
+                    assert!(off <= EXACT && excess <= EXACT, "{off:e} {excess:e}: {problem:?}");
+                    (gap, output, problems) = (gap.max(short), output.max(off), problems + 1);
+                }
+            }
+        }
+    }
+    for seed in 0..40 {
+        let problem = problem(SHAPES[seed % SHAPES.len()], 2000, 2 + seed % 9, seed as u64);
+        let selector = OptimalLinear::exact(problem.clone());
+        let short = (selector.acceptance().value - bound::alpha_star(&problem)).abs();
+        assert!(short <= EXACT, "off the optimum by {short:e} at V = 2000, seed {seed}");
+        gap = gap.max(short);
+    }
+    println!("divided classes, {problems} problems: |acceptance − α*| ≤ {gap:.2e}, |Σ P·law − q| ≤ {output:.2e}");
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn selectors<'a>(scan: &Scan<'a>) -> Vec<(Rule, Box<dyn Selector + 'a>)> {
         (Rule::Recursive, Box::new(scan.recursive())),
         (Rule::RecursiveDistinct, Box::new(scan.recursive_distinct())),
         (Rule::KSeq, Box::new(scan.kseq())),
-        (Rule::Optimal, Box::new(scan.optimal_exact())),
+        (Rule::Optimal, Box::new(scan.optimal_sorted())),
+        (Rule::OptimalLinear, Box::new(scan.optimal_exact())),
         (Rule::OptimalLinear, Box::new(scan.optimal())),
     ]
 }
@@ -114,7 +115,8 @@ fn the_output_law_of_a_longer_vocabulary_is_the_targets_within_the_stated_bound(
         let (draft, target) = rows(kind, 256, 21);
         let problem = exact(&draft, &target, 2);
         let scan = Scan::new(&draft, &target, 2).unwrap();
-        let selectors: [Box<dyn Selector>; 2] = [Box::new(scan.kseq()), Box::new(scan.optimal())];
+        let selectors: [Box<dyn Selector>; 3] =
+            [Box::new(scan.kseq()), Box::new(scan.optimal()), Box::new(scan.optimal_exact())];
         for selector in selectors {
             let mut output = [0.0; 256];
             for_each_tuple(problem.draft(), 2, selector.drawn(), &mut |drafts, mass| {
@@ -143,6 +145,8 @@ fn acceptances_agree_with_the_exact_ones() {
                 let gap = alpha - scan.optimal().acceptance().value;
                 assert!(gap.abs() < 1e-4, "optimal: kind {kind}, V {vocab}, k {k}: {gap:e} under {alpha}");
                 optimal = optimal.max(gap.abs());
+                let gap = alpha - scan.optimal_exact().acceptance().value;
+                assert!(gap.abs() < STATED, "optimal, exact: kind {kind}, V {vocab}, k {k}: {gap:e} under {alpha}");
                 let expected = Rule::KSeq.prepare(&problem).acceptance().value;
                 let gap = expected - scan.kseq().acceptance().value;
                 assert!(gap.abs() < STATED, "k-SEQ: kind {kind}, V {vocab}, k {k}: {gap:e} from {expected}");
