@@ -604,8 +604,11 @@ impl<'a> Scan<'a> {
         let LogitPair { draft, target, .. } = self.laws;
         let (low, high) = (self.grid.middle(class), self.grid.width());
         let (low, high) = ((low - 0.51 * high) as f32, (low + 0.51 * high) as f32);
+        // A class that holds much may hold it at one ratio: equal rows, uniform rows. That is cheap to see.
+        if p > CLUSTER && simd::run(IsOneDifference { draft, target, low, high }) {
+            return vec![Active { ratio: q / p, p, q }];
+        }
         let mut logits = (Vec::new(), Vec::new());
-        let (mut lowest, mut highest) = (f32::INFINITY, f32::NEG_INFINITY);
         let _ = blocks_with(draft, target, (low, high), |start| {
             let end = (start + BLOCK).min(draft.len());
             for (&draft, &target) in draft[start..end].iter().zip(&target[start..end]) {
@@ -613,14 +616,10 @@ impl<'a> Scan<'a> {
                 if d >= low && d <= high && self.grid.class(d) == Some(class) {
                     logits.0.push(draft);
                     logits.1.push(target);
-                    (lowest, highest) = (lowest.min(d), highest.max(d));
                 }
             }
             ControlFlow::Continue(())
         });
-        if lowest == highest {
-            return vec![Active { ratio: q / p, p, q }];
-        }
         let mut active = Vec::with_capacity(logits.0.len());
         let class = LogitPair { draft: &logits.0, target: &logits.1, ..self.laws };
         for_each_token(&class, |_, p, q| {
@@ -629,6 +628,48 @@ impl<'a> Scan<'a> {
             }
         });
         active
+    }
+}
+
+/// The draft mass of a class from which on it is worth a look whether all of it has one ratio.
+const CLUSTER: f64 = 0.25;
+
+/// Whether all differences of logits in `[low, high]` are the same.
+struct IsOneDifference<'a> {
+    draft: &'a [f32],
+    target: &'a [f32],
+    low: f32,
+    high: f32,
+}
+
+impl Kernel for IsOneDifference<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> bool {
+        const LANES: usize = 32;
+        let (mut lowest, mut highest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let (draft, draft_rest) = self.draft.as_chunks::<LANES>();
+        let (target, target_rest) = self.target.as_chunks::<LANES>();
+        let mut look = |draft: &[f32; LANES], target: &[f32; LANES]| {
+            for j in 0..LANES {
+                let d = draft[j] - target[j];
+                let outside = !(d >= self.low && d <= self.high);
+                let (low, high) =
+                    (if outside { f32::INFINITY } else { d }, if outside { f32::NEG_INFINITY } else { d });
+                lowest[j] = if low < lowest[j] { low } else { lowest[j] };
+                highest[j] = if high > highest[j] { high } else { highest[j] };
+            }
+        };
+        for (draft, target) in draft.iter().zip(target) {
+            look(draft, target);
+        }
+        let mut rest = ([f32::NAN; LANES], [f32::NAN; LANES]);
+        rest.0[..draft_rest.len()].copy_from_slice(draft_rest);
+        rest.1[..target_rest.len()].copy_from_slice(target_rest);
+        look(&rest.0, &rest.1);
+        let lowest = lowest.iter().fold(f32::INFINITY, |a, &b| a.min(b));
+        highest.iter().all(|&high| high == lowest || high == f32::NEG_INFINITY)
     }
 }
 
