@@ -83,17 +83,13 @@ impl Laws for LogitPair<'_> {
         let room = 1e-4 + offset.abs() * f64::from(f32::EPSILON);
         let low = band.from.map_or(f64::NEG_INFINITY, |from| offset - from.ln() - room) as f32;
         let high = band.to.map_or(f64::INFINITY, |to| offset - to.ln() + room) as f32;
-        let _ = blocks_with(self.draft, self.target, (low, high), |start| {
-            for token in start..(start + BLOCK).min(self.draft.len()) {
-                let d = self.draft[token] - self.target[token];
-                if !(d < low || d > high) {
-                    let (p, q) = self.masses(token as Token);
-                    if band.contains_counted(self.cell(token), p, q) {
-                        visit(token as Token, p, q)?;
-                    }
-                }
+        let _ = tokens_with(self.draft, self.target, (low, high), |token| {
+            let (p, q) = self.masses(token as Token);
+            if band.contains_counted(self.cell(token), p, q) {
+                visit(token as Token, p, q)
+            } else {
+                ControlFlow::Continue(())
             }
-            ControlFlow::Continue(())
         });
     }
 
@@ -609,14 +605,10 @@ impl<'a> Scan<'a> {
             return vec![Active { ratio: q / p, p, q }];
         }
         let mut logits = (Vec::new(), Vec::new());
-        let _ = blocks_with(draft, target, (low, high), |start| {
-            let end = (start + BLOCK).min(draft.len());
-            for (&draft, &target) in draft[start..end].iter().zip(&target[start..end]) {
-                let d = draft - target;
-                if d >= low && d <= high && self.grid.class(d) == Some(class) {
-                    logits.0.push(draft);
-                    logits.1.push(target);
-                }
+        let _ = tokens_with(draft, target, (low, high), |token| {
+            if self.grid.class(draft[token] - target[token]) == Some(class) {
+                logits.0.push(draft[token]);
+                logits.1.push(target[token]);
             }
             ControlFlow::Continue(())
         });
@@ -673,25 +665,32 @@ impl Kernel for IsOneDifference<'_> {
     }
 }
 
-/// Calls `visit` with the start of each block that may hold differences of logits in `[low, high]`, until it says stop.
-fn blocks_with(
+/// Calls `visit` with each token whose difference of logits is in `[low, high]`, or NaN, until it says stop.
+fn tokens_with(
     draft: &[f32],
     target: &[f32],
     (low, high): (f32, f32),
     mut visit: impl FnMut(usize) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    const STRIDE: usize = 32 * BLOCK;
     for (i, (draft, target)) in draft.chunks(STRIDE).zip(target.chunks(STRIDE)).enumerate() {
-        let mut found = simd::run(Find { draft, target, low, high });
-        while found != 0 {
-            visit(i * STRIDE + found.trailing_zeros() as usize * BLOCK)?;
-            found &= found - 1;
+        for (j, mut found) in simd::run(Find { draft, target, low, high }).into_iter().enumerate() {
+            while found != 0 {
+                let token = j * 32 + found.trailing_zeros() as usize;
+                if token < draft.len() {
+                    visit(i * STRIDE + token)?;
+                }
+                found &= found - 1;
+            }
         }
     }
     ControlFlow::Continue(())
 }
 
-/// Which of up to 32 blocks may hold differences of logits in `[low, high]`: one bit each.
+/// Tokens that [`Find`] looks at in one call.
+const STRIDE: usize = 4096;
+
+/// Which of up to [`STRIDE`] tokens have a difference of logits in `[low, high]`, or NaN: one bit each. The bits beyond
+/// the end mean nothing.
 struct Find<'a> {
     draft: &'a [f32],
     target: &'a [f32],
@@ -700,21 +699,30 @@ struct Find<'a> {
 }
 
 impl Kernel for Find<'_> {
-    type Output = u32;
+    type Output = [u32; STRIDE / 32];
 
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> u32 {
-        let (blocks, rest) = self.draft.as_chunks::<BLOCK>();
-        let (target_blocks, _) = self.target.as_chunks::<BLOCK>();
-        let mut found = 0;
-        for (i, (draft, target)) in blocks.iter().zip(target_blocks).enumerate() {
-            let mut misses = 0u32;
-            for j in 0..BLOCK {
+    fn run<const FMA: bool>(self) -> [u32; STRIDE / 32] {
+        let look = |draft: &[f32; 32], target: &[f32; 32]| {
+            let mut found = 0;
+            for j in 0..32 {
                 let d = draft[j] - target[j];
-                misses += u32::from(d < self.low) + u32::from(d > self.high);
+                found |= u32::from(!(d < self.low || d > self.high)) << j;
             }
-            found |= u32::from(misses < BLOCK as u32) << i;
+            found
+        };
+        let mut masks = [0; STRIDE / 32];
+        let (draft, draft_rest) = self.draft.as_chunks::<32>();
+        let (target, target_rest) = self.target.as_chunks::<32>();
+        for ((mask, draft), target) in masks.iter_mut().zip(draft).zip(target) {
+            *mask = look(draft, target);
         }
-        if rest.is_empty() { found } else { found | 1 << blocks.len() }
+        if !draft_rest.is_empty() {
+            let mut rest = ([0.0; 32], [0.0; 32]);
+            rest.0[..draft_rest.len()].copy_from_slice(draft_rest);
+            rest.1[..target_rest.len()].copy_from_slice(target_rest);
+            masks[draft.len()] = look(&rest.0, &rest.1);
+        }
+        masks
     }
 }
