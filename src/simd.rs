@@ -60,7 +60,7 @@ pub(crate) fn max(a: f32, b: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
     const C: [f32; 7] =
-        [1.0, 0.693_147_2, 0.240_226_51, 0.055_503_27, 0.009_618_057, 0.001_340_042_8, 0.000_154_614_45];
+        [1.0, std::f32::consts::LN_2, 0.240_226_5, 0.055_503_27, 0.009_618_057, 0.001_340_042_8, 0.000_154_614_45];
     let x = max(x, -126.0);
     let rounded = x + ROUND;
     let f = x - (rounded - ROUND);
