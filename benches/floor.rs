@@ -1,14 +1,17 @@
 //! How far each selector is from the floor: the time from two rows of f32 logits to a selected token, over the time
 //! that the softmaxes of the two rows take alone.
 //!
-//! `cargo bench --bench floor` prints one table; `cargo bench --bench floor -- kseq optimal` only those selectors. Everything is timed in one process, floor and selectors in turn, and
-//! each figure is the median of the ratios of neighbouring timings: a machine that changes its speed changes both.
+//! `cargo bench --bench floor` prints one table; `cargo bench --bench floor -- kseq optimal` only those selectors.
+//! Everything is timed in one process, floor and selectors in turn, and each figure is the median of the ratios of
+//! neighbouring timings: a machine that changes its speed changes both.
+
+mod inputs;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use draftpick::scan::Scan;
-use draftpick::{Coin, Pmf, Rule, Sampling, Selector, Token};
+use draftpick::{Coin, Pmf, Rule, Sampling};
+use inputs::{Input, draw, inputs, prepare};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -80,46 +83,9 @@ mod softmax {
     }
 }
 
-/// Two rows of logits.
-struct Input {
-    name: &'static str,
-    draft: Vec<f32>,
-    target: Vec<f32>,
-}
-
-fn inputs(vocab: usize) -> Vec<Input> {
-    let mut rng = StdRng::seed_from_u64(7);
-    let mut noise = move |size: f64| size * ((0..4).map(|_| rng.random::<f64>()).sum::<f64>() - 2.0);
-    // Zipf's law over tokens in no order, seen by two models that differ.
-    let zipf: Vec<f64> = (0..vocab).map(|i| -1.1 * ((i * 7919 % vocab) as f64 + 3.0).ln()).collect();
-    let draft: Vec<f32> = zipf.iter().map(|x| (x + noise(1.0)) as f32).collect();
-    let target: Vec<f32> = draft.iter().map(|x| (f64::from(*x) + noise(2.0)) as f32).collect();
-    let wide: Vec<f32> = (0..vocab).map(|_| noise(6.0) as f32).collect();
-    let uniform = vec![0.0; vocab];
-    vec![
-        Input { name: "zipf", draft: draft.clone(), target },
-        Input { name: "uniform", draft: uniform.clone(), target: uniform },
-        Input { name: "p = q", draft: draft.clone(), target: draft.clone() },
-        Input { name: "distinct", draft, target: wide },
-    ]
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn prepare<'a>(rule: Rule, input: &'a Input, k: usize) -> Box<dyn Selector + 'a> {
-    let scan = Scan::new(&input.draft, &input.target, k).expect("the inputs are finite");
-    match rule {
-        Rule::Maximal => Box::new(scan.maximal()),
-        Rule::Recursive => Box::new(scan.recursive()),
-        Rule::RecursiveDistinct => Box::new(scan.recursive_distinct()),
-        Rule::KSeq => Box::new(scan.kseq()),
-        Rule::Optimal => Box::new(scan.optimal_exact()),
-        Rule::OptimalLinear => Box::new(scan.optimal()),
-        _ => unreachable!("every rule has its constructor above"),
-    }
 }
 
 struct Figures {
@@ -132,19 +98,11 @@ struct Figures {
 fn measure(rule: Rule, input: &Input, k: usize, rounds: usize) -> Figures {
     let mut rng = StdRng::seed_from_u64(11);
     let law = Pmf::from_logits(&input.draft, &Sampling::default()).expect("the inputs are finite");
-    let mut drafts: Vec<Token> = Vec::new();
     let (mut p, mut q) = (vec![0.0; input.draft.len()], vec![0.0; input.draft.len()]);
     let (mut ratios, mut prepares, mut selects, mut floors) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
-        let expected = if rule == Rule::Maximal { 1 } else { k };
-        drafts.clear();
-        while drafts.len() < expected {
-            let token = law.pick(rng.random());
-            if rule != Rule::RecursiveDistinct || !drafts.contains(&token) {
-                drafts.push(token);
-            }
-        }
-        let coins: Vec<Coin> = (0..expected + 2).map(|_| rng.random()).collect();
+        let drafts = draw(rule, &law, k, &mut rng);
+        let coins: Vec<Coin> = (0..drafts.len() + 2).map(|_| rng.random()).collect();
 
         let start = Instant::now();
         softmax::softmax(black_box(&input.draft), &mut p);
@@ -160,7 +118,7 @@ fn measure(rule: Rule, input: &Input, k: usize, rounds: usize) -> Figures {
 
         // A second selection, in which the accept coin is 0: no residual draw where the target allows the token.
         let mut accepting = coins.clone();
-        accepting[expected] = Coin::ZERO;
+        accepting[drafts.len()] = Coin::ZERO;
         let start = Instant::now();
         black_box(selector.select(&drafts, &accepting).expect("the drafts were drawn"));
         selects.push(start.elapsed().as_secs_f64());
