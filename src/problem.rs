@@ -92,7 +92,7 @@ impl Problem {
 /// Read access to the two laws of one position, whatever holds them.
 ///
 /// Implemented by [`Problem`] (probabilities in f64), by references to one, and by
-/// `LogitPair` (two rows of f32 logits, read in place).
+/// [`LogitPair`](crate::scan::LogitPair) (two rows of f32 logits, read in place).
 pub trait Laws {
     /// The size of the shared vocabulary.
     fn vocab(&self) -> usize;
@@ -105,7 +105,10 @@ pub trait Laws {
     fn blocks(&self, visit: &mut Visit<'_>);
 
     /// How far the probabilities may be from the exact ones, as a share of themselves: differences below it are taken
-    /// for rounding. Normalised in f64 they are good to 1e-13 at any vocabulary, 10 times below the 1e-12 to which
+    /// for rounding. A draft whose acceptance is that close to certain is accepted whatever its coin, and where `m` and
+    /// `q` leave no more residual than that, a rule that first selects a draft keeps it, if `q` allows it.
+    ///
+    /// Normalised in f64 the probabilities are good to 1e-13 at any vocabulary, 10 times below the 1e-12 to which
     /// every output law is exact.
     fn accuracy(&self) -> f64 {
         1e-13
