@@ -30,7 +30,7 @@ mod softmax {
         let rounded = x + ROUND;
         let f = x - (rounded - ROUND);
         let mut y = 1.333_355_8e-3;
-        for c in [9.618_129e-3, 5.550_411e-2, 2.402_265_1e-1, 6.931_472e-1, 1.0] {
+        for c in [9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1, 1.0] {
             y = mul_add::<FMA>(y, f, c);
         }
         f32::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 23))
