@@ -2,6 +2,7 @@
 
 pub mod bound;
 mod classes;
+pub mod coupling;
 pub mod kseq;
 pub mod layout;
 #[cfg(feature = "lp")]

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use draftpick::bound::alpha_star;
 use draftpick::pmf::PmfError;
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
-use draftpick::{Acceptance, Pmf, Problem, Rule, SelectError, Selection, Token};
+use draftpick::{Acceptance, Pmf, Problem, Rule, Selection, Token};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -19,8 +19,6 @@ use crate::{Verdict, output, picture};
 const MAX_TUPLES: usize = 64;
 /// The largest vocabulary a coupling is shown for: 100 columns of text.
 const MAX_COLUMNS: usize = 8;
-/// Draft tuples less likely than this may have no law: see [`SelectError::NoResidual`].
-const UNSEEN: f64 = 1e-12;
 /// How far the columns of a coupling may be from the target law.
 const TOLERANCE: f64 = 1e-9;
 
@@ -94,6 +92,9 @@ struct Coupling {
     probability: Vec<f64>,
     /// `P(drafts, output)`: a row for each tuple, a column for each token.
     joint: Vec<Vec<f64>>,
+    /// The sums of the columns: the law of the output.
+    #[serde(skip)]
+    output: Vec<f64>,
 }
 
 /// One selection.
@@ -175,34 +176,14 @@ fn coupling(problem: &Problem, measures: &[Measure]) -> anyhow::Result<Option<Co
     if tuples > MAX_TUPLES || vocab > MAX_COLUMNS {
         return Ok(None);
     }
-    let selector = rule.prepare(problem);
-    let mut coupling =
-        Coupling { selector: rule.name(), drafts: Vec::new(), probability: Vec::new(), joint: Vec::new() };
-    for index in 0..tuples {
-        // The digits of the index in base `vocab`, most significant first.
-        let digit = |place: usize| (index / vocab.pow((problem.k() - 1 - place) as u32) % vocab) as Token;
-        let drafts: Vec<Token> = (0..problem.k()).map(digit).collect();
-        let probability: f64 = drafts.iter().map(|&token| draft.as_slice()[token as usize]).product();
-        if probability > 0.0 {
-            let law = match selector.law(&drafts) {
-                // Less likely than any digit shown: these drafts are only ever rejected by rounding.
-                Err(SelectError::NoResidual) if probability < UNSEEN => vec![0.0; vocab],
-                law => law?,
-            };
-            coupling.joint.push(law.into_iter().map(|share| probability * share).collect());
-            coupling.drafts.push(drafts);
-            coupling.probability.push(probability);
-        }
-    }
-    Ok(Some(coupling))
-}
-
-impl Coupling {
-    /// The law of the output: the sums of the columns.
-    fn output(&self) -> Vec<f64> {
-        let columns = 0..self.joint.first().map_or(0, Vec::len);
-        columns.map(|column| self.joint.iter().map(|row| row[column]).sum()).collect()
-    }
+    let coupling = draftpick::coupling::Coupling::enumerate(&*rule.prepare(problem), draft)?;
+    Ok(Some(Coupling {
+        selector: rule.name(),
+        drafts: coupling.drafts().to_vec(),
+        probability: coupling.probabilities().to_vec(),
+        joint: coupling.joint().rows().into_iter().map(|row| row.to_vec()).collect(),
+        output: coupling.output().to_vec(),
+    }))
 }
 
 fn samples(problem: &Problem, measures: &[Measure], seed: u64) -> anyhow::Result<Vec<Sample>> {
@@ -234,7 +215,7 @@ fn judge(
         return Verdict::Failed(complaint);
     }
     if let Some(coupling) = coupling {
-        for (token, (output, q)) in coupling.output().iter().zip(problem.target().as_slice()).enumerate() {
+        for (token, (output, q)) in coupling.output.iter().zip(problem.target().as_slice()).enumerate() {
             if !(0.0..=TOLERANCE).contains(&(output - q).abs()) {
                 let rule = coupling.selector;
                 return Verdict::Failed(format!("{rule} outputs token {token} with probability {output}, not {q}"));
@@ -274,7 +255,7 @@ fn text(report: &Report, problem: &Problem) -> String {
                 let drafts = drafts.iter().map(Token::to_string).collect::<Vec<_>>().join(" ");
                 table.add_row(line(drafts, joint, *probability));
             }
-            table.add_row(line("sum".into(), &coupling.output(), coupling.probability.iter().sum()));
+            table.add_row(line("sum".into(), &coupling.output, coupling.probability.iter().sum()));
             table.add_row(line("target".into(), problem.target().as_slice(), 1.0));
             text += &format!("{table}\n");
         }
