@@ -3,6 +3,7 @@
 pub mod bound;
 mod classes;
 pub mod coupling;
+pub mod decode;
 pub mod kseq;
 pub mod layout;
 #[cfg(feature = "lp")]

@@ -1,0 +1,5 @@
+//! From a pair of language models to text: what a model must offer, and the lossless loop on top of it.
+
+mod model;
+
+pub use model::{Extension, Model};
