@@ -23,7 +23,7 @@
 //! 1. A layout may start from any base region instead of `[0, 1]`; `P_j` then runs along its segments.
 //! 2. Windows are searched for by their mean density `m/p`, not by `m`: a length that rounding has cut short then
 //!    still sits at the right height. What rounding takes from one window goes to the block's last item, which owns
-//!    whatever is left; the regions stay disjoint and cover the base to the last bit.
+//!    whatever is left; the regions stay disjoint and cover the base, each within the rounding of a label.
 //! 3. The densities that the caller sees are those of the regions as built, not the ones aimed at. Losslessness
 //!    depends on the regions alone.
 
@@ -34,27 +34,51 @@ use crate::pmf::Coin;
 pub struct Segment {
     /// Its lower end.
     pub lo: f64,
-    /// Its upper end, at least `lo`.
-    pub hi: f64,
+    /// Its length, at least 0. Stored in place of the upper end: a region inside a region inside a region may be far
+    /// shorter than the distance of two neighbouring numbers at `lo`, and its length still has all its digits.
+    pub len: f64,
 }
 
 impl Segment {
     /// All labels.
-    pub const UNIT: Segment = Segment { lo: 0.0, hi: 1.0 };
+    pub const UNIT: Segment = Segment { lo: 0.0, len: 1.0 };
 
-    /// Its length.
-    pub fn len(self) -> f64 {
-        self.hi - self.lo
+    /// Its upper end.
+    pub fn hi(self) -> f64 {
+        self.lo + self.len
     }
 
     /// Whether it has no length.
     pub fn is_empty(self) -> bool {
-        self.lo >= self.hi
+        !(self.len > 0.0)
     }
 
     /// The probability that the largest of `k` uniform labels falls into it: `hi^k − lo^k`, without cancellation.
-    fn mass(self, k: u32) -> f64 {
-        self.len() * mean_density(self.lo, self.hi, k)
+    pub(crate) fn mass(self, k: u32) -> f64 {
+        self.len * mean_density(self.lo, self.hi(), k)
+    }
+
+    /// Without its topmost `t`, and that; all of it on one side if `t` is not inside.
+    fn cut_from_top(self, t: f64) -> (Segment, Segment) {
+        let t = t.clamp(0.0, self.len);
+        let low = Segment { lo: self.lo, len: self.len - t };
+        (low, Segment { lo: low.hi(), len: t })
+    }
+
+    /// Its bottommost `t`, and the rest.
+    fn cut_from_bottom(self, t: f64) -> (Segment, Segment) {
+        let t = t.clamp(0.0, self.len);
+        (Segment { lo: self.lo, len: t }, Segment { lo: self.lo + t, len: self.len - t })
+    }
+
+    /// Whether `above` begins where this one ends, within rounding.
+    fn touches(self, above: Segment) -> bool {
+        (above.lo - self.hi()).abs() <= 4.0 * f64::EPSILON
+    }
+
+    /// This one and one that it touches from below.
+    fn joined(self, above: Segment) -> Segment {
+        Segment { lo: self.lo, len: self.len + above.len }
     }
 }
 
@@ -139,7 +163,7 @@ impl Layout {
         layout.put_in_order(&placed);
         for i in 0..items.len() {
             let region = layout.region(i);
-            let length: f64 = region.iter().map(|s| s.len()).sum();
+            let length: f64 = region.iter().map(|s| s.len).sum();
             let density = if length > 0.0 {
                 region.iter().map(|s| s.mass(k)).sum::<f64>() / length
             } else {
@@ -187,16 +211,16 @@ impl Layout {
         let region = self.region(item);
         let mut at = coin.get() * self.lengths[item];
         for segment in region {
-            if at < segment.len() {
+            if at < segment.len {
                 return segment.lo + at;
             }
-            at -= segment.len();
+            at -= segment.len;
         }
-        region[region.len() - 1].hi
+        region[region.len() - 1].hi()
     }
 }
 
-/// A point of the base region: the segment it lies in and its label.
+/// A point of the base region: the segment it lies in and its distance from the segment's lower end.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     segment: usize,
@@ -206,28 +230,29 @@ struct Cut {
 /// The `n + 1` points at which the items' lengths, end to end, cut the base.
 fn cut_points(base: &[Segment], items: &[Item]) -> Vec<Cut> {
     let mut cuts = Vec::with_capacity(items.len() + 1);
-    let mut cut = Cut { segment: 0, at: base[0].lo };
+    let mut cut = Cut { segment: 0, at: 0.0 };
     cuts.push(cut);
     for item in items {
         let mut left = item.p;
-        while left > base[cut.segment].hi - cut.at && cut.segment + 1 < base.len() {
-            left -= base[cut.segment].hi - cut.at;
-            cut = Cut { segment: cut.segment + 1, at: base[cut.segment + 1].lo };
+        while left > base[cut.segment].len - cut.at && cut.segment + 1 < base.len() {
+            left -= base[cut.segment].len - cut.at;
+            cut = Cut { segment: cut.segment + 1, at: 0.0 };
         }
-        cut.at = (cut.at + left).min(base[cut.segment].hi);
+        cut.at = (cut.at + left).min(base[cut.segment].len);
         cuts.push(cut);
     }
     // Rounding must not leave a rest that nobody owns.
     let last = base.len() - 1;
-    cuts[items.len()] = Cut { segment: last, at: base[last].hi };
+    cuts[items.len()] = Cut { segment: last, at: base[last].len };
     cuts
 }
 
 /// The segments of the base between two cuts; at least one, possibly empty.
 fn pieces(base: &[Segment], from: Cut, to: Cut) -> impl Iterator<Item = Segment> + '_ {
-    (from.segment..=to.segment).map(move |i| Segment {
-        lo: if i == from.segment { from.at } else { base[i].lo },
-        hi: if i == to.segment { to.at } else { base[i].hi },
+    (from.segment..=to.segment).map(move |i| {
+        let start = if i == from.segment { from.at } else { 0.0 };
+        let end = if i == to.segment { to.at } else { base[i].len };
+        Segment { lo: base[i].lo + start, len: (end - start).max(0.0) }
     })
 }
 
@@ -249,7 +274,8 @@ fn majorant(base: &[Segment], items: &[Item], cuts: &[Cut], k: u32) -> Vec<Block
         let (from, to) = (cuts[i], cuts[i + 1]);
         let mass = if from.segment == to.segment {
             // Not the difference of the cuts: rounding may have made that 0 for a tiny item.
-            item.p * mean_density(from.at, to.at, k)
+            let lo = base[from.segment].lo;
+            item.p * mean_density(lo + from.at, lo + to.at, k)
         } else {
             pieces(base, from, to).map(|s| s.mass(k)).sum()
         };
@@ -291,41 +317,42 @@ impl FreeList {
     fn take(&mut self, p: f64, density: f64, k: u32) {
         self.window.clear();
         self.gather(p);
-        let length: f64 = self.window.iter().map(|s| s.len()).sum();
+        let length: f64 = self.window.iter().map(|s| s.len).sum();
         let wanted = density * length;
         let mut mass: f64 = self.window.iter().map(|s| s.mass(k)).sum();
         // Down: the window's top goes to the right of the cursor, as much comes in from the left below it.
         while mass > wanted
             && let (Some(top), Some(&next)) = (back(&mut self.window), filled(&mut self.left))
         {
-            if self.window.len() == 1 && next.hi == top.lo {
+            if self.window.len() == 1 && next.touches(top) {
                 // Nothing is in the way: the whole window slides, not one length of it after the other.
                 self.left.pop();
-                let hi = slide(Segment { lo: next.lo, hi: top.hi }, top.len(), density, k);
-                let lo = (hi - top.len()).max(next.lo);
-                self.window[0] = Segment { lo, hi };
-                push_left(&mut self.left, Segment { lo: next.lo, hi: lo });
-                push_right(&mut self.right, Segment { lo: hi, hi: top.hi });
-                if lo > next.lo {
+                let below = slide(next.joined(top), top.len, density, k);
+                let (low, rest) = next.joined(top).cut_from_bottom(below);
+                let (window, high) = rest.cut_from_bottom(top.len);
+                self.window[0] = window;
+                push_left(&mut self.left, low);
+                push_right(&mut self.right, high);
+                if below > 0.0 {
                     break;
                 }
-                mass = self.window[0].mass(k);
+                mass = window.mass(k);
                 continue;
             }
-            let step = top.len().min(next.len());
+            let step = top.len.min(next.len);
             // Times t, not the difference of the ends: that has only the digits of the labels.
-            let moved = |t: f64| t * (mean_density(next.hi - t, next.hi, k) - mean_density(top.hi - t, top.hi, k));
-            let slope = |t: f64| point_density(next.hi - t, k) - point_density(top.hi - t, k);
+            let (top_hi, next_hi) = (top.hi(), next.hi());
+            let moved = |t: f64| t * (mean_density(next_hi - t, next_hi, k) - mean_density(top_hi - t, top_hi, k));
+            let slope = |t: f64| point_density(next_hi - t, k) - point_density(top_hi - t, k);
             let t = root(wanted - mass, step, wanted, moved, slope);
-            // A whole step uses the segments' own ends: no splinter of rounding stays behind.
-            let (low, high) = (cut_down(next, t), cut_down(top, t));
             mass += moved(t);
             self.window.pop_back();
             self.left.pop();
-            push_back(&mut self.window, Segment { lo: top.lo, hi: high });
-            push_left(&mut self.left, Segment { lo: next.lo, hi: low });
-            push_right(&mut self.right, Segment { lo: high, hi: top.hi });
-            push_front(&mut self.window, Segment { lo: low, hi: next.hi });
+            let ((next, bottom), (top, high)) = (next.cut_from_top(t), top.cut_from_top(t));
+            push_back(&mut self.window, top);
+            push_left(&mut self.left, next);
+            push_right(&mut self.right, high);
+            push_front(&mut self.window, bottom);
             if t < step {
                 break;
             }
@@ -337,20 +364,20 @@ impl FreeList {
             && risen < length
             && let (Some(bottom), Some(&next)) = (front(&mut self.window), filled(&mut self.right))
         {
-            let step = bottom.len().min(next.len());
+            let step = bottom.len.min(next.len);
             let moved =
                 |t: f64| t * (mean_density(next.lo, next.lo + t, k) - mean_density(bottom.lo, bottom.lo + t, k));
             let slope = |t: f64| point_density(next.lo + t, k) - point_density(bottom.lo + t, k);
             let t = root(wanted - mass, step, wanted, moved, slope);
-            let (low, high) = (cut_up(bottom, t), cut_up(next, t));
             mass += moved(t);
             risen += step;
             self.window.pop_front();
             self.right.pop();
-            push_front(&mut self.window, Segment { lo: low, hi: bottom.hi });
-            push_right(&mut self.right, Segment { lo: high, hi: next.hi });
-            push_left(&mut self.left, Segment { lo: bottom.lo, hi: low });
-            push_back(&mut self.window, Segment { lo: next.lo, hi: high });
+            let ((low, bottom), (top, next)) = (bottom.cut_from_bottom(t), next.cut_from_bottom(t));
+            push_front(&mut self.window, bottom);
+            push_right(&mut self.right, next);
+            push_left(&mut self.left, low);
+            push_back(&mut self.window, top);
             if t < step {
                 break;
             }
@@ -364,19 +391,19 @@ impl FreeList {
             && let Some(&next) = filled(&mut self.left)
         {
             self.left.pop();
-            let low = if next.len() <= missing { next.lo } else { next.hi - missing };
-            push_left(&mut self.left, Segment { lo: next.lo, hi: low });
-            missing -= next.len();
-            push_front(&mut self.window, Segment { lo: low, hi: next.hi });
+            let (next, taken) = next.cut_from_top(missing);
+            push_left(&mut self.left, next);
+            missing -= taken.len;
+            push_front(&mut self.window, taken);
         }
         while missing > 0.0
             && let Some(&next) = filled(&mut self.right)
         {
             self.right.pop();
-            let high = if next.len() <= missing { next.hi } else { next.lo + missing };
-            push_right(&mut self.right, Segment { lo: high, hi: next.hi });
-            missing -= next.len();
-            push_back(&mut self.window, Segment { lo: next.lo, hi: high });
+            let (taken, next) = next.cut_from_bottom(missing);
+            push_right(&mut self.right, next);
+            missing -= taken.len;
+            push_back(&mut self.window, taken);
         }
         if self.window.is_empty() {
             self.window.push_back(self.point());
@@ -399,39 +426,40 @@ impl FreeList {
 
     /// An empty segment at the cursor, for an item too thin for f64.
     fn point(&self) -> Segment {
-        let at = self.left.last().map_or_else(|| self.right.last().map_or(0.0, |s| s.lo), |s| s.hi);
-        Segment { lo: at, hi: at }
+        let at = self.left.last().map_or_else(|| self.right.last().map_or(0.0, |s| s.lo), |s| s.hi());
+        Segment { lo: at, len: 0.0 }
     }
 }
 
-/// The upper end of the window of length `length` inside `segment` that has mean density `density`, which is not more
-/// than the topmost window has; the bottommost window's where even that is denser.
+/// How far above the lower end of `segment` the window of length `length` inside it begins that has mean density
+/// `density`, which is not more than the topmost window has; 0 where even the bottommost window is denser.
 fn slide(segment: Segment, length: f64, density: f64, k: u32) -> f64 {
-    let excess = |hi: f64| mean_density(hi - length, hi, k) - density;
-    let (mut lower, mut upper) = (segment.lo + length, segment.hi);
+    let excess = |at: f64| mean_density(segment.lo + at, segment.lo + at + length, k) - density;
+    let (mut lower, mut upper) = (0.0, segment.len - length);
     // With one draft every density is 1.
     if k == 1 || excess(lower) >= 0.0 {
-        return lower.min(segment.hi);
+        return lower;
     }
     // The density k·u^(k−1) at the window's middle is right for a short window; Newton's method does the rest.
-    let mut hi = (density / f64::from(k)).powf(1.0 / (f64::from(k) - 1.0)) + 0.5 * length;
+    let mut at = (density / f64::from(k)).powf(1.0 / (f64::from(k) - 1.0)) - 0.5 * length - segment.lo;
     for _ in 0..ROUNDS {
-        if !(hi > lower && hi < upper) {
-            hi = 0.5 * (lower + upper);
+        if !(at > lower && at < upper) {
+            at = 0.5 * (lower + upper);
         }
-        let error = excess(hi);
+        let error = excess(at);
         if error.abs() <= PRECISION * density || upper - lower <= PRECISION * upper {
             break;
         }
         if error > 0.0 {
-            upper = hi;
+            upper = at;
         } else {
-            lower = hi;
+            lower = at;
         }
         // The derivative of the mean density is (k·hi^(k−1) − k·lo^(k−1))/length.
-        hi -= error / (f64::from(k) * mean_density(hi - length, hi, k - 1));
+        let lo = segment.lo + at;
+        at -= error / (f64::from(k) * mean_density(lo, lo + length, k - 1));
     }
-    hi
+    at.clamp(0.0, segment.len - length)
 }
 
 /// The most rounds of a root search; bisection alone would close any bracket of f64 in about as many.
@@ -442,15 +470,6 @@ const PRECISION: f64 = 16.0 * f64::EPSILON;
 
 fn point_density(u: f64, k: u32) -> f64 {
     f64::from(k) * u.powi(k as i32 - 1)
-}
-
-/// `hi − t`, or the lower end itself for a whole step.
-fn cut_down(segment: Segment, t: f64) -> f64 {
-    if t >= segment.len() { segment.lo } else { segment.hi - t }
-}
-
-fn cut_up(segment: Segment, t: f64) -> f64 {
-    if t >= segment.len() { segment.hi } else { segment.lo + t }
 }
 
 /// The last segment that is not empty, empty ones before it dropped.
@@ -477,32 +496,32 @@ fn front(window: &mut std::collections::VecDeque<Segment>) -> Option<Segment> {
 
 fn push_left(left: &mut Vec<Segment>, segment: Segment) {
     match left.last_mut() {
-        Some(last) if last.hi == segment.lo => last.hi = segment.hi,
         _ if segment.is_empty() => {}
+        Some(last) if last.touches(segment) => *last = last.joined(segment),
         _ => left.push(segment),
     }
 }
 
 fn push_right(right: &mut Vec<Segment>, segment: Segment) {
     match right.last_mut() {
-        Some(last) if last.lo == segment.hi => last.lo = segment.lo,
         _ if segment.is_empty() => {}
+        Some(last) if segment.touches(*last) => *last = segment.joined(*last),
         _ => right.push(segment),
     }
 }
 
 fn push_front(window: &mut std::collections::VecDeque<Segment>, segment: Segment) {
     match window.front_mut() {
-        Some(first) if first.lo == segment.hi => first.lo = segment.lo,
         Some(_) if segment.is_empty() => {}
+        Some(first) if segment.touches(*first) => *first = segment.joined(*first),
         _ => window.push_front(segment),
     }
 }
 
 fn push_back(window: &mut std::collections::VecDeque<Segment>, segment: Segment) {
     match window.back_mut() {
-        Some(last) if last.hi == segment.lo => last.hi = segment.hi,
         Some(_) if segment.is_empty() => {}
+        Some(last) if last.touches(segment) => *last = last.joined(segment),
         _ => window.push_back(segment),
     }
 }
@@ -558,7 +577,7 @@ mod tests {
         for i in 0..3 {
             for coin in [Coin::ZERO, Coin::LAST] {
                 let label = layout.label(i, coin);
-                assert!(layout.region(i).iter().any(|s| (s.lo..=s.hi).contains(&label)));
+                assert!(layout.region(i).iter().any(|s| (s.lo..=s.hi()).contains(&label)));
             }
         }
     }

@@ -25,9 +25,9 @@ impl LabelLaw {
         let mut pieces = Vec::new();
         for (item, weight) in [placement.first, placement.second] {
             let region = layout.region(item);
-            let length: f64 = region.iter().map(|s| s.len()).sum();
+            let length: f64 = region.iter().map(|s| s.len).sum();
             if weight > 0.0 && length > 0.0 {
-                pieces.extend(region.iter().map(|&s| (s, weight * s.len() / length)).filter(|piece| piece.1 > 0.0));
+                pieces.extend(region.iter().map(|&s| (s, weight * s.len / length)).filter(|piece| piece.1 > 0.0));
             } else if weight > 0.0 {
                 pieces.push((region[0], weight));
             }
@@ -36,15 +36,15 @@ impl LabelLaw {
     }
 
     fn density(&self, u: f64) -> f64 {
-        self.0.iter().filter(|(s, _)| s.lo < u && u < s.hi).map(|(s, mass)| mass / s.len()).sum()
+        self.0.iter().filter(|(s, _)| s.lo < u && u < s.hi()).map(|(s, mass)| mass / s.len).sum()
     }
 
     /// The probability of a label below `u`, or at most `u`.
     fn below(&self, u: f64, or_equal: bool) -> f64 {
         let share = |s: &Segment| match () {
             () if u < s.lo || (u == s.lo && !(s.is_empty() && or_equal)) => 0.0,
-            () if u >= s.hi => 1.0,
-            () => (u - s.lo) / s.len(),
+            () if u >= s.hi() => 1.0,
+            () => (u - s.lo) / s.len,
         };
         self.0.iter().map(|(s, mass)| mass * share(s)).sum()
     }
@@ -56,7 +56,7 @@ impl LabelLaw {
 /// `k − 1`, which Gauss–Legendre quadrature with `⌈k/2⌉` nodes integrates exactly.
 pub(crate) fn winner_law(layout: &Layout, placements: &[Placement]) -> Vec<f64> {
     let labels: Vec<LabelLaw> = placements.iter().map(|placement| LabelLaw::new(layout, placement)).collect();
-    let mut ends: Vec<f64> = labels.iter().flat_map(|l| &l.0).flat_map(|(s, _)| [s.lo, s.hi]).collect();
+    let mut ends: Vec<f64> = labels.iter().flat_map(|l| &l.0).flat_map(|(s, _)| [s.lo, s.hi()]).collect();
     ends.sort_unstable_by(f64::total_cmp);
     ends.dedup();
     let rule = gauss_legendre(labels.len().div_ceil(2));

@@ -36,14 +36,14 @@ pub fn regions(problem: &Problem) -> Vec<Region> {
     let region = |token: usize| {
         let segments = optimal.region(token as Token);
         let length: f64 = segments.iter().map(|s| s.len()).sum();
-        let mass: f64 = segments.iter().map(|s| s.hi.powi(k) - s.lo.powi(k)).sum();
+        let mass: f64 = segments.iter().map(|s| s.hi().powi(k) - s.lo.powi(k)).sum();
         let first = (0..token as Token).find(|&other| std::ptr::eq(optimal.region(other), segments));
         Region {
             token: token as Token,
             draft: p[token],
             selected: if length > 0.0 { p[token] * (mass / length) } else { 0.0 },
             target: q[token],
-            segments: segments.iter().map(|&Segment { lo, hi }| (lo, hi)).collect(),
+            segments: segments.iter().map(|s| (s.lo, s.hi())).collect(),
             shares_with: first.filter(|_| !segments.is_empty()),
         }
     };
