@@ -12,6 +12,7 @@
 //! there and what target mass is left over on ratio 0, which is never drafted; one above the highest puts there as
 //! much draft mass as its target mass asks for and the rest on ratio ∞.
 
+use crate::layout::Item;
 use crate::problem::Band;
 
 /// The highest finite edge, as a natural logarithm.
@@ -54,6 +55,16 @@ pub(crate) struct Split {
     pub p_upper: f64,
 }
 
+/// The edges that have draft mass, as a layout's items.
+pub(crate) struct EdgeItems {
+    /// Highest ratio first.
+    pub items: Vec<Item>,
+    /// The edge of each item.
+    pub edge_of: Vec<u32>,
+    /// The item of each edge.
+    pub item_of: Vec<u32>,
+}
+
 impl Edges {
     /// The spacing of `classes` classes for `k` drafts, as a logarithm. The lowest finite edge is `1/k`: a token
     /// below it is always accepted, since no rule selects a token more than `k` times as often as it is drafted.
@@ -63,7 +74,12 @@ impl Edges {
 
     /// Edges `width` apart of which one is the ratio `e^anchor`, covering the ratios from `1/k` up.
     pub fn new(width: f64, anchor: f64, k: usize) -> Self {
-        let first = ((-(k as f64).ln() - anchor) / width).floor();
+        Self::spanning(width, anchor, -(k as f64).ln())
+    }
+
+    /// Edges `width` apart of which one is the ratio `e^anchor`, covering the ratios from `e^log_lowest` up.
+    pub fn spanning(width: f64, anchor: f64, log_lowest: f64) -> Self {
+        let first = ((log_lowest - anchor) / width).floor();
         let last = ((LOG_HIGHEST - anchor) / width).ceil();
         let log_lowest = anchor + first * width;
         // e^(−j·width) as a product of two powers, each computed once: an exponential for every 32nd edge is enough.
@@ -124,6 +140,22 @@ impl Edges {
         masses
     }
 
+    /// What a layout is made of, given the masses of each class: the edges that have draft mass, highest ratio first.
+    pub fn items(&self, classes: &[(f64, f64)]) -> EdgeItems {
+        let masses = self.draft_masses(classes);
+        let mut found =
+            EdgeItems { items: Vec::with_capacity(self.len()), edge_of: Vec::new(), item_of: vec![0; self.len()] };
+        for edge in (0..self.len()).rev() {
+            if masses[edge] > 0.0 {
+                found.items.push(Item { p: masses[edge], q: masses[edge] * self.inverse(edge) });
+                found.edge_of.push(edge as u32);
+            }
+            // No draft has a share on an edge without mass; what rounding makes look like one goes to a neighbour.
+            found.item_of[edge] = (found.items.len() as u32).saturating_sub(1);
+        }
+        found
+    }
+
     /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio.
     fn loss(&self, draft_masses: &[f64], k: usize) -> f64 {
         let (mut p, mut q, mut loss) = (0.0f64, 0.0, 0.0f64);
@@ -176,6 +208,42 @@ impl Edges {
         let lost = coarse.loss(&coarse.draft_masses(&merged), k) - self.loss(&self.draft_masses(&classes), k);
         // With one draft every layout selects alike.
         if k == 1 || lost <= COARSENING_LOSS { (coarse, merged) } else { (self, classes) }
+    }
+
+    /// Drops edges as long as no class becomes heavier and wider than `loss` allows, so that there is less to lay out;
+    /// the masses of the classes that remain.
+    ///
+    /// A mixture on edges `w` apart (in the logarithm of the ratio) loses at most about `w²/8` of the mass between
+    /// them, wherever the layout tells ratios apart. Each class that remains loses at most `loss`, or is as narrow as
+    /// it was.
+    pub fn thinned(self, classes: Vec<(f64, f64)>, loss: f64) -> (Edges, Vec<(f64, f64)>) {
+        let width = 1.0 / self.per_width;
+        let mut thin = Edges {
+            log_lowest: self.log_lowest,
+            per_width: self.per_width,
+            class_of: vec![0; classes.len()],
+            first_of: Vec::new(),
+            inverses: Vec::new(),
+        };
+        let mut merged = vec![classes[0]];
+        let last = self.len() - 1;
+        let (mut mass, mut cells) = (0.0, 0.0);
+        for (class, &(p, q)) in classes.iter().enumerate().skip(1) {
+            // The edge below this class stays if the class is the first or last, or what is below it is enough.
+            (mass, cells) = (mass + p.max(q), cells + 1.0);
+            let spread = cells * width;
+            if class == 1 || class == last || mass * spread * spread > 8.0 * loss {
+                thin.inverses.push(self.inverses[class - 1]);
+                merged.push((0.0, 0.0));
+                (mass, cells) = (p.max(q), 1.0);
+            }
+            let into = merged.len() - 1;
+            thin.class_of[class] = into as u32;
+            merged[into] = (merged[into].0 + p, merged[into].1 + q);
+        }
+        thin.inverses.push(self.inverses[last]);
+        thin.first_of = (0..thin.len() as u32).collect();
+        (thin, merged)
     }
 
     /// The class in which the mixture on its two edges loses acceptance, the one that loses most; `None` if the

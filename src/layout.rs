@@ -206,6 +206,11 @@ impl Layout {
         self.densities[item]
     }
 
+    /// The probability that the largest of `k` uniform labels falls into a region.
+    pub(crate) fn mass(&self, item: usize) -> f64 {
+        self.lengths[item] * self.densities[item]
+    }
+
     /// The label at the share `coin` of a region's length, its gaps closed.
     pub fn label(&self, item: usize, coin: Coin) -> f64 {
         let region = self.region(item);

@@ -10,6 +10,7 @@ pub mod layout;
 pub mod lp;
 pub mod maximal;
 pub mod optimal;
+pub mod path;
 pub mod pmf;
 pub mod problem;
 mod ratio;

@@ -16,7 +16,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use crate::classes::{Edges, Split};
+use crate::classes::{EdgeItems, Edges, Split};
 use crate::layout::{Item, Layout, Segment};
 use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, Problem, for_each_token};
@@ -263,16 +263,7 @@ impl<L: Laws> OptimalLinear<L> {
                 break;
             }
         }
-        let masses = edges.draft_masses(&classes);
-        let mut items = Vec::with_capacity(edges.len());
-        let mut item_of = vec![0; edges.len()];
-        for edge in (0..edges.len()).rev() {
-            if masses[edge] > 0.0 {
-                items.push(Item { p: masses[edge], q: masses[edge] * edges.inverse(edge) });
-            }
-            // No draft has a share on an edge without mass; what rounding makes look like one goes to a neighbour.
-            item_of[edge] = (items.len() as u32).saturating_sub(1);
-        }
+        let EdgeItems { items, item_of, .. } = edges.items(&classes);
         let layout = Layout::new(&[Segment::UNIT], &items, k);
         OptimalLinear { laws, k, edges, classes, layout, item_of }
     }

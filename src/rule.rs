@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::kseq::KSeq;
 use crate::maximal::Maximal;
 use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
-use crate::problem::Problem;
+use crate::problem::{Laws, Problem};
 use crate::recursive::{Recursive, RecursiveDistinct};
 use crate::selector::Selector;
 
@@ -64,13 +64,18 @@ impl Rule {
 
     /// Prepares the rule for a problem. `O(V)` to `O(V log V)`.
     pub fn prepare(self, problem: &Problem) -> Box<dyn Selector + '_> {
+        self.prepare_laws(problem, problem.k())
+    }
+
+    /// Prepares the rule for `k` drafts of any laws.
+    pub(crate) fn prepare_laws<'a, L: Laws + Copy + 'a>(self, laws: L, k: usize) -> Box<dyn Selector + 'a> {
         match self {
-            Rule::Maximal => Box::new(Maximal::new(problem)),
-            Rule::Recursive => Box::new(Recursive::with_laws(problem, problem.k())),
-            Rule::RecursiveDistinct => Box::new(RecursiveDistinct::with_laws(problem, problem.k())),
-            Rule::KSeq => Box::new(KSeq::with_laws(problem, problem.k())),
-            Rule::Optimal => Box::new(Optimal::with_laws(problem, problem.k())),
-            Rule::OptimalLinear => Box::new(OptimalLinear::with_laws(problem, problem.k(), DEFAULT_CLASSES)),
+            Rule::Maximal => Box::new(Maximal::new(laws)),
+            Rule::Recursive => Box::new(Recursive::with_laws(laws, k)),
+            Rule::RecursiveDistinct => Box::new(RecursiveDistinct::with_laws(laws, k)),
+            Rule::KSeq => Box::new(KSeq::with_laws(laws, k)),
+            Rule::Optimal => Box::new(Optimal::with_laws(laws, k)),
+            Rule::OptimalLinear => Box::new(OptimalLinear::with_laws(laws, k, DEFAULT_CLASSES)),
         }
     }
 }

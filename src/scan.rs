@@ -513,10 +513,16 @@ impl<'a> Scan<'a> {
     }
 
     fn order_statistic(&self, precision: Precision) -> OptimalLinear<LogitPair<'a>> {
+        let (laws, edges, classes) = self.counted(-(self.k as f64).ln());
+        OptimalLinear::with_counts(laws, self.k, edges, classes, precision)
+    }
+
+    /// The tokens as counted between the ratio edges from `e^log_lowest` up.
+    pub(crate) fn counted(&self, log_lowest: f64) -> (LogitPair<'a>, Edges, Vec<(f64, f64)>) {
         let width = self.grid.width();
         // The log-ratio of the lower end of the lowest class.
         let lowest = self.grid.middle(0) - 0.5 * width - self.offset();
-        let edges = Edges::new(width, lowest, self.k);
+        let edges = Edges::spanning(width, lowest, log_lowest);
         // Class c of the grid lies between the edges first + c and first + c + 1, which is their class first + c + 1.
         let first = ((lowest - edges.log_lowest()) / width).round() as i64;
         let last = edges.len() - 1;
@@ -530,7 +536,7 @@ impl<'a> Scan<'a> {
             add((first + c as i64 + 1).clamp(0, last as i64) as usize, masses);
         }
         let laws = LogitPair { first_cell: first, last_cell: last as i64, ..self.laws };
-        OptimalLinear::with_counts(laws, self.k, edges, classes, precision)
+        (laws, edges, classes)
     }
 
     /// The order-statistic coupling with a region for every token. `O(V log V)`.
@@ -727,4 +733,22 @@ impl Kernel for Find<'_> {
         }
         masks
     }
+}
+
+/// The logarithm of the sum of a row's exponentials, in f64. `O(V)`.
+///
+/// # Errors
+/// A logit is NaN or +∞, or all are −∞; `row` is its name in the error.
+pub(crate) fn log_sum(row: &'static str, logits: &[f32]) -> Result<f64, ScanError> {
+    if let Some(error) = bad_logit(row, logits) {
+        return Err(error);
+    }
+    let max = f64::from(checked_max(row, logits)?);
+    let mut sum = 0.0;
+    let mut block = [0.0; BLOCK];
+    for logits in logits.chunks(BLOCK) {
+        simd::run(Probabilities { logits, log_sum: max, into: &mut block });
+        sum += block[..logits.len()].iter().sum::<f64>();
+    }
+    Ok(max + sum.ln())
 }

@@ -35,10 +35,6 @@ impl LabelLaw {
         LabelLaw(pieces)
     }
 
-    fn density(&self, u: f64) -> f64 {
-        self.0.iter().filter(|(s, _)| s.lo < u && u < s.hi()).map(|(s, mass)| mass / s.len).sum()
-    }
-
     /// The probability of a label below `u`, or at most `u`.
     fn below(&self, u: f64, or_equal: bool) -> f64 {
         let share = |s: &Segment| match () {
@@ -51,35 +47,47 @@ impl LabelLaw {
 }
 
 /// The probability that each draft has the largest label, the first of equal ones winning.
-///
-/// `P(i) = ∫ f_i(u) Π_{j≠i} F_j(u) du`. Between the segments' ends the integrand is a polynomial of degree at most
-/// `k − 1`, which Gauss–Legendre quadrature with `⌈k/2⌉` nodes integrates exactly.
 pub(crate) fn winner_law(layout: &Layout, placements: &[Placement]) -> Vec<f64> {
-    let labels: Vec<LabelLaw> = placements.iter().map(|placement| LabelLaw::new(layout, placement)).collect();
-    let mut ends: Vec<f64> = labels.iter().flat_map(|l| &l.0).flat_map(|(s, _)| [s.lo, s.hi()]).collect();
+    let labels: Vec<_> = placements.iter().map(|placement| LabelLaw::new(layout, placement).0).collect();
+    winning_shares(&labels).into_iter().map(|shares| shares.iter().sum()).collect()
+}
+
+/// The probability that each piece of each label's law has the largest label, the first of equal ones winning.
+///
+/// For a piece of mass `w` of label `i` it is `w` times the mean of `Π_{j≠i} F_j` over the piece. Between the ends of the
+/// other labels' pieces that is a polynomial of degree at most `k − 1`, which Gauss–Legendre quadrature with `⌈k/2⌉`
+/// nodes integrates exactly. A mean over a piece needs no digits of the piece's length.
+pub(crate) fn winning_shares(labels: &[Vec<(Segment, f64)>]) -> Vec<Vec<f64>> {
+    let mut ends: Vec<f64> = labels.iter().flatten().flat_map(|(s, _)| [s.lo, s.hi()]).collect();
     ends.sort_unstable_by(f64::total_cmp);
     ends.dedup();
+    let laws: Vec<LabelLaw> = labels.iter().map(|pieces| LabelLaw(pieces.clone())).collect();
+    // Each distribution function right below and right above the ends.
+    let table = |or_equal: bool| -> Vec<Vec<f64>> {
+        laws.iter().map(|law| ends.iter().map(|&end| law.below(end, or_equal)).collect()).collect()
+    };
+    let (below, above) = (table(false), table(true));
     let rule = gauss_legendre(labels.len().div_ceil(2));
-    let mut law = vec![0.0; labels.len()];
-    for ends in ends.windows(2) {
-        let (middle, half) = (0.5 * (ends[0] + ends[1]), 0.5 * (ends[1] - ends[0]));
-        let densities: Vec<f64> = labels.iter().map(|label| label.density(middle)).collect();
-        for &(node, weight) in &rule {
-            let u = middle + half * node;
-            let below: Vec<f64> = labels.iter().map(|label| label.below(u, false)).collect();
-            for i in (0..labels.len()).filter(|&i| densities[i] > 0.0) {
-                let others: f64 = (0..labels.len()).filter(|&j| j != i).map(|j| below[j]).product();
-                law[i] += half * weight * densities[i] * others;
+    let others = |i: usize| (0..labels.len()).filter(move |&j| j != i);
+    let share = |i: usize, (piece, mass): (Segment, f64)| {
+        let from = ends.partition_point(|&end| end < piece.lo);
+        let to = ends.partition_point(|&end| end < piece.hi());
+        if from == to {
+            return mass * others(i).map(|j| if j > i { above[j][from] } else { below[j][from] }).product::<f64>();
+        }
+        let (mut mean, mut width) = (0.0, 0.0);
+        for e in from..to {
+            let part = ends[e + 1] - ends[e];
+            for &(node, weight) in &rule {
+                let t = 0.5 * (1.0 + node);
+                let at = |j: usize| above[j][e] + t * (below[j][e + 1] - above[j][e]);
+                mean += 0.5 * part * weight * others(i).map(at).product::<f64>();
             }
+            width += part;
         }
-    }
-    for (i, label) in labels.iter().enumerate() {
-        for &(point, mass) in label.0.iter().filter(|(s, _)| s.is_empty()) {
-            let others = (0..labels.len()).filter(|&j| j != i).map(|j| labels[j].below(point.lo, j > i));
-            law[i] += mass * others.product::<f64>();
-        }
-    }
-    law
+        mass * mean / width
+    };
+    labels.iter().enumerate().map(|(i, pieces)| pieces.iter().map(|&piece| share(i, piece)).collect()).collect()
 }
 
 /// Nodes and weights of the `n`-point Gauss–Legendre rule on `[−1, 1]`: Newton's method on the Legendre polynomial.

@@ -35,6 +35,7 @@
 
 mod certificate;
 mod flow;
+mod path;
 mod rows;
 mod simplex;
 
@@ -45,6 +46,7 @@ use ndarray::Array2;
 use thiserror::Error;
 
 pub use certificate::{CertificateError, Marginal};
+pub use path::{MAX_PATH_VARIABLES, PathLpError, path_optimum};
 
 use crate::pmf::Token;
 use crate::problem::Problem;

@@ -3,9 +3,9 @@
 use super::{Failure, LpError, Optimum, Side, Solver, Transport};
 
 /// Maximise `Σ gain·x` for `x ≥ 0` under constraints `Σ coefficient·x ≤ bound`.
-struct Program {
-    gain: Vec<f64>,
-    constraints: Vec<(Vec<(usize, f64)>, f64)>,
+pub(super) struct Program {
+    pub gain: Vec<f64>,
+    pub constraints: Vec<(Vec<(usize, f64)>, f64)>,
 }
 
 /// Solves the transport and its dual as two linear programs. `solver` is one of the simplex solvers.
@@ -40,7 +40,7 @@ fn dual(transport: &Transport) -> Program {
     Program { gain, constraints: transport.edges.iter().map(constraint).collect() }
 }
 
-fn maximise(program: &Program, solver: Solver, side: Side) -> Result<Vec<f64>, LpError> {
+pub(super) fn maximise(program: &Program, solver: Solver, side: Side) -> Result<Vec<f64>, LpError> {
     if program.constraints.is_empty() {
         // No token is shared: nothing can be shipped and no price is needed.
         return Ok(vec![0.0; program.gain.len()]);

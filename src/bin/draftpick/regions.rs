@@ -1,6 +1,5 @@
 //! The layout of the optimal coupling, token by token.
 
-use draftpick::layout::Segment;
 use draftpick::optimal::Optimal;
 use draftpick::{Problem, Token};
 use serde::Serialize;
@@ -35,7 +34,7 @@ pub fn regions(problem: &Problem) -> Vec<Region> {
     let k = problem.k() as i32;
     let region = |token: usize| {
         let segments = optimal.region(token as Token);
-        let length: f64 = segments.iter().map(|s| s.len()).sum();
+        let length: f64 = segments.iter().map(|s| s.len).sum();
         let mass: f64 = segments.iter().map(|s| s.hi().powi(k) - s.lo.powi(k)).sum();
         let first = (0..token as Token).find(|&other| std::ptr::eq(optimal.region(other), segments));
         Region {

@@ -1,0 +1,257 @@
+//! Every path verifier against the target, by enumerating every draft tuple, and against the best there can be.
+
+#[path = "common/chains.rs"]
+mod chains;
+
+use approx::assert_abs_diff_eq;
+use chains::{SHAPES, Shape, chain, enumerate};
+use draftpick::path::{Block, PathCoupling, PathVerifier, Verifier};
+use draftpick::{Pmf, Problem, Rule, bound};
+
+/// (V, L, K) small enough to enumerate.
+const SIZES: [(usize, usize, usize); 9] =
+    [(2, 1, 3), (4, 1, 3), (2, 2, 2), (3, 2, 2), (2, 2, 3), (3, 2, 3), (2, 3, 2), (2, 3, 3), (3, 3, 2)];
+
+#[test]
+fn the_output_has_the_targets_law() {
+    let mut worst: Vec<(String, f64)> = Vec::new();
+    let mut chains = 0;
+    for (vocab, length, most) in SIZES {
+        for shape in SHAPES {
+            for seed in 0..3 {
+                let chain = chain(seed, vocab, length, shape);
+                chains += 1;
+                for drafts in 1..=most {
+                    for end in [None, Some(0)] {
+                        for verifier in Verifier::all(drafts) {
+                            let found = enumerate(&chain, drafts, end, &verifier);
+                            assert!(
+                                found.deviation < 1e-11,
+                                "{verifier}, V {vocab}, L {length}, K {drafts}, {shape:?} {seed}, end {end:?}: {:e}",
+                                found.deviation
+                            );
+                            match worst.iter_mut().find(|(name, _)| *name == verifier.name()) {
+                                Some((_, worst)) => *worst = worst.max(found.deviation),
+                                None => worst.push((verifier.name(), found.deviation)),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("largest |Σ P·law − q| over the texts of L + 1 tokens, {chains} chains, with and without an end of text:");
+    for (name, deviation) in worst {
+        println!("  {name:22} {deviation:.1e}");
+    }
+}
+
+#[test]
+fn with_one_path_block_traversal_and_path_are_one() {
+    for seed in 0..20 {
+        for shape in SHAPES {
+            let chain = chain(seed, 3, 3, shape);
+            let all = Verifier::all(1);
+            let block = enumerate(&chain, 1, None, &Block).accepted;
+            // A(child) = min(A(parent)·q, p): the closed form of block verification.
+            let mut closed = 0.0;
+            for length in 1..=3 {
+                for prefix in chain.sequences(length) {
+                    let mut kept = 1.0f64;
+                    for t in 1..=length {
+                        let q = chain.target(&prefix[..t - 1]).as_slice()[prefix[t - 1] as usize];
+                        kept = (kept * q).min(chain.draft_probability(&prefix[..t]));
+                    }
+                    closed += kept;
+                }
+            }
+            assert_abs_diff_eq!(block, closed, epsilon = 1e-12);
+            for name in ["traversal", "path"] {
+                let verifier = all.iter().find(|verifier| verifier.name() == name).unwrap();
+                assert_abs_diff_eq!(enumerate(&chain, 1, None, verifier).accepted, block, epsilon = 1e-12);
+            }
+            for verifier in all {
+                assert!(enumerate(&chain, 1, None, &verifier).accepted <= block + 1e-12, "{verifier}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_one_token_the_path_coupling_is_optimal_and_traversal_is_recursive_rejection() {
+    for seed in 0..20 {
+        for shape in [Shape::Ordinary, Shape::Spiky, Shape::Sparse] {
+            for drafts in 2..=4 {
+                let chain = chain(seed, 4, 1, shape);
+                let problem = Problem::new(chain.draft(&[]).clone(), chain.target(&[]).clone(), drafts).unwrap();
+                let accepted =
+                    |name: &str| enumerate(&chain, drafts, None, &name.parse::<Verifier>().unwrap()).accepted;
+                let optimum = bound::alpha_star(&problem);
+                let fine = enumerate(&chain, drafts, None, &PathCoupling::with_loss(0.0)).accepted;
+                assert!((optimum - fine).abs() < 2e-5, "{shape:?} {seed} K {drafts}: {fine} of {optimum}");
+                let path = accepted("path");
+                assert!((optimum - path).abs() < 5e-3, "{shape:?} {seed} K {drafts}: {path} of {optimum}");
+                assert_abs_diff_eq!(accepted("optimal"), optimum, epsilon = 1e-12);
+                let rrs = Rule::Recursive.prepare(&problem).acceptance().value;
+                assert_abs_diff_eq!(accepted("traversal"), rrs, epsilon = 1e-12);
+                assert!(accepted("kseq") >= Rule::KSeq.prepare(&problem).acceptance().value - 1e-12);
+            }
+        }
+    }
+}
+
+/// How far each verifier is from the best there can be, over random chains.
+#[cfg(feature = "lp")]
+#[test]
+fn no_verifier_beats_the_linear_program_and_the_path_coupling_comes_near() {
+    let mut gaps: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut optima = Vec::new();
+    for (vocab, length, drafts) in [(2, 2, 2), (2, 2, 3), (3, 2, 2), (2, 3, 2), (2, 3, 3)] {
+        for seed in 0..30 {
+            let chain = chain(100 + seed, vocab, length, if seed % 5 == 4 { Shape::Spiky } else { Shape::Ordinary });
+            let optimum = draftpick::lp::path_optimum(&chain, drafts).unwrap();
+            optima.push(optimum);
+            for verifier in Verifier::all(drafts) {
+                let gap = optimum - enumerate(&chain, drafts, None, &verifier).accepted;
+                assert!(gap > -1e-6, "{verifier} beats the optimum by {}", -gap);
+                match gaps.iter_mut().find(|(name, _)| *name == verifier.name()) {
+                    Some((_, gaps)) => gaps.push(gap),
+                    None => gaps.push((verifier.name(), vec![gap])),
+                }
+            }
+        }
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    println!("gap to the path program's optimum (mean {:.4}), {} chains:", mean(&optima), optima.len());
+    let mut of_path = f64::NAN;
+    for (name, mut gaps) in gaps {
+        gaps.sort_by(f64::total_cmp);
+        println!(
+            "  {name:22} mean {:.4}  median {:.4}  largest {:.4}",
+            mean(&gaps),
+            gaps[gaps.len() / 2],
+            gaps[gaps.len() - 1]
+        );
+        if name == "path" {
+            of_path = mean(&gaps);
+        }
+    }
+    assert!(of_path < 0.02, "the path coupling is {of_path} tokens below the optimum on average");
+}
+
+/// Wrong verifiers, each of which the enumeration must catch.
+mod negative_controls {
+    use super::*;
+    use draftpick::Token;
+    use draftpick::path::{OutcomeLaw, PathError, Round, Stop};
+
+    /// Runs a lossless verifier on a round in which something was mixed up.
+    struct Mixed<F>(Verifier, F);
+
+    impl<F: Fn(&Round<Pmf>) -> Round<Pmf>> PathVerifier<Pmf> for Mixed<F> {
+        fn law(&self, round: &Round<Pmf>) -> Result<OutcomeLaw, PathError> {
+            self.0.law(&(self.1)(round))
+        }
+
+        fn verify(
+            &self,
+            _: &Round<Pmf>,
+            _: &dyn draftpick::path::Coins,
+        ) -> Result<draftpick::path::Outcome, PathError> {
+            unreachable!("only the law is enumerated")
+        }
+    }
+
+    /// The same tree with other laws at its nodes.
+    fn relabelled(round: &Round<Pmf>, draft: impl Fn(usize) -> Pmf, target: impl Fn(usize) -> Pmf) -> Round<Pmf> {
+        let tree = round.tree();
+        let paths: Vec<Vec<Token>> = tree.paths().iter().map(|nodes| tree.tokens(nodes[nodes.len() - 1])).collect();
+        let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+        let node = |path: usize, t: usize| tree.paths()[path][t];
+        let wrong =
+            draftpick::path::DraftTree::recorded(&paths, |path, t| Ok::<_, PathError>(draft(node(path, t)))).unwrap();
+        let same: Vec<usize> = (0..wrong.len())
+            .map(|i| wrong.tokens(i).iter().fold(0, |node, &token| tree.child(node, token).unwrap()))
+            .collect();
+        wrong.score(|i| Ok::<_, PathError>(target(same[i]))).unwrap()
+    }
+
+    fn caught(name: &str, verifier: &dyn PathVerifier<Pmf>, drafts: usize) {
+        let mut least = f64::INFINITY;
+        for seed in 0..5 {
+            least = least.min(enumerate(&chain(seed, 3, 2, Shape::Ordinary), drafts, None, verifier).deviation);
+        }
+        println!("{name}, K {drafts}: off by at least {least:.1e}");
+        assert!(least > 1e-4, "{name} passed: off by {least:e}");
+    }
+
+    /// The winner's law is not the draft's: block verification of the longest-label path with `p` in place of `a`.
+    #[test]
+    fn the_draft_law_in_place_of_the_winners_is_caught() {
+        struct DraftLaw;
+        impl PathVerifier<Pmf> for DraftLaw {
+            fn law(&self, round: &Round<Pmf>) -> Result<OutcomeLaw, PathError> {
+                // Whichever path is selected by its tokens (here the one whose target probability is largest).
+                let tree = round.tree();
+                let score = |nodes: &Vec<usize>| -> f64 {
+                    nodes
+                        .windows(2)
+                        .map(|n| round.target(n[0]).unwrap().as_slice()[tree.token(n[1]) as usize])
+                        .product()
+                };
+                let best = tree.paths().iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap().clone();
+                let tokens = tree.tokens(best[best.len() - 1]);
+                let one = draftpick::path::DraftTree::recorded(&[&tokens[..]], |_, t| {
+                    Ok::<_, PathError>(round.pair(best[t]).unwrap().0.clone())
+                })?;
+                let one = one.score(|i| Ok::<_, PathError>(round.target(best[i]).unwrap().clone()))?;
+                let law = Block.law(&one)?;
+                let mut out = OutcomeLaw::default();
+                for stop in law.stops() {
+                    out.add(Stop { node: best[stop.node], ..stop.clone() });
+                }
+                Ok(out)
+            }
+
+            fn verify(
+                &self,
+                _: &Round<Pmf>,
+                _: &dyn draftpick::path::Coins,
+            ) -> Result<draftpick::path::Outcome, PathError> {
+                unreachable!("only the law is enumerated")
+            }
+        }
+        caught("the draft law in place of the winner's", &DraftLaw, 2);
+    }
+
+    #[test]
+    fn swapped_rows_are_caught() {
+        for verifier in Verifier::all(2) {
+            // The target's rows of the first and the last node change places.
+            let swap = |round: &Round<Pmf>| {
+                let last = round.tree().len() - 1;
+                let swapped = |node: usize| {
+                    if node == 1 {
+                        last
+                    } else if node == last {
+                        1
+                    } else {
+                        node
+                    }
+                };
+                relabelled(
+                    round,
+                    |node| round.pair(node).unwrap().0.clone(),
+                    |node| round.target(swapped(node)).unwrap().clone(),
+                )
+            };
+            caught(&format!("{verifier}, two rows swapped"), &Mixed(verifier, swap), 2);
+            // The draft's row of the root stands in for all others.
+            let first = |round: &Round<Pmf>| {
+                let root = round.pair(0).unwrap().0.clone();
+                relabelled(round, |_| root.clone(), |node| round.target(node).unwrap().clone())
+            };
+            caught(&format!("{verifier}, one draft row for all"), &Mixed(verifier, first), 2);
+        }
+    }
+}
