@@ -127,15 +127,16 @@ pub fn enumerate(chain: &Chain, drafts: usize, end: Option<Token>, verifier: &dy
                 *mass += probability * stop.probability * next * rest;
             }
         }
-        for i in 0.. {
-            if i == drafts {
+        // The next tuple, as an odometer counts.
+        for place in 0..=drafts {
+            let Some(index) = tuple.get_mut(place) else {
                 break 'tuples;
-            }
-            tuple[i] += 1;
-            if tuple[i] < paths.len() {
+            };
+            *index += 1;
+            if *index < paths.len() {
                 break;
             }
-            tuple[i] = 0;
+            *index = 0;
         }
     }
     let deviation = outputs.iter().zip(&law).map(|(output, mass)| (mass - chain.target_probability(output)).abs());

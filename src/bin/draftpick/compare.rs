@@ -1,9 +1,6 @@
 //! `draftpick compare`: every rule against the optimum on recorded scores.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -11,32 +8,36 @@ use draftpick::bound::alpha_star;
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
 use draftpick::trace::{Trace, TraceError};
 use draftpick::{Acceptance, Drawn, Problem, Rule, Sampling};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
 use crate::Verdict;
 use crate::measure::{Measure, Tally, aims_at_optimum, measure};
-use crate::output;
-use crate::plot::{self, Curve, Image};
+use crate::plot::{self, Axes, Curve, Image};
+use crate::{output, paths, rows};
 
-/// How long it takes until a progress bar appears.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The numbers of drafts compared unless told otherwise.
+pub const DEFAULT_KS: [usize; 4] = [1, 2, 4, 8];
 
 #[derive(clap::Args)]
 pub struct Args {
     /// Recorded scores, a safetensors file; without it, the 84 positions of a small model pair that come along
-    trace: Option<PathBuf>,
-    /// The numbers of drafts
-    #[arg(short, value_name = "K,…", value_delimiter = ',', default_value = "1,2,4,8", allow_negative_numbers = true)]
-    k: Vec<usize>,
+    pub trace: Option<PathBuf>,
+    /// TRACE holds drafted paths: compare path verifiers by the drafted tokens they keep
+    #[arg(long, requires = "trace", conflicts_with_all = [
+        "temperature", "draft_temperature", "top_k", "top_p", "min_p",
+    ])]
+    paths: bool,
+    /// The numbers of drafts [default: 1,2,4,8; with --paths those up to the number recorded]
+    #[arg(short, value_name = "K,…", value_delimiter = ',', allow_negative_numbers = true)]
+    pub k: Vec<usize>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    pub format: Format,
     /// Also draw the mean acceptance against k, into an .svg or a .png file
     #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
+    pub plot: Option<PathBuf>,
     /// Temperature of both models; 0 is greedy
     #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
@@ -54,14 +55,14 @@ pub struct Args {
     min_p: Option<f64>,
     /// Also make this many selections with every rule at every position, and check the number accepted
     #[arg(long, value_name = "N", default_value_t = 0)]
-    rounds: u32,
+    pub rounds: u32,
     /// The seed of --rounds
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    pub seed: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     /// A table
     Text,
     /// One object, with the mean, least and largest acceptance
@@ -105,6 +106,10 @@ struct Summary {
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     check_ks(&args.k)?;
     let image = args.plot.as_deref().map(Image::from_path).transpose()?;
+    if args.paths {
+        return paths::run(args, image);
+    }
+    let ks = if args.k.is_empty() { DEFAULT_KS.to_vec() } else { args.k.clone() };
     let trace = match &args.trace {
         Some(path) => Trace::open(path).map_err(|error| match error {
             TraceError::Io { .. } => error.into(),
@@ -112,19 +117,20 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         })?,
         None => Trace::embedded(),
     };
-    let points = measure_trace(&trace, args)?;
-    let report = summarise(&trace, &args.k, &points);
-    let verdict = judge(&args.k, &points);
+    let points = measure_trace(&trace, &ks, args)?;
+    let report = summarise(&trace, &ks, &points);
+    let verdict = judge(&ks, &points);
 
     let text = match args.format {
-        Format::Text => text(&report, args),
+        Format::Text => text(&report, &ks, args),
         Format::Json => output::json(&report)?,
-        Format::Csv => csv(&args.k, &points)?,
+        Format::Csv => csv(&ks, &points)?,
     };
     if let (Some(path), Some(image)) = (&args.plot, image) {
         let title = format!("Acceptance over {} positions, {} tokens", report.rows, report.vocab);
+        let axes = Axes { title, values: "mean acceptance", highest: Some(1.0) };
         let curves = curves(&report);
-        output::write_file(path, |path| plot::curves(image, path, &title, &curves))?;
+        output::write_file(path, |path| plot::curves(image, path, &axes, &curves))?;
     }
     output::print(&text)?;
     Ok(verdict)
@@ -142,15 +148,15 @@ fn check_ks(ks: &[usize]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All points, by row, then by `args.k`.
-fn measure_trace(trace: &Trace, args: &Args) -> anyhow::Result<Vec<Vec<Point>>> {
+/// All points, by row, then by `ks`.
+fn measure_trace(trace: &Trace, ks: &[usize], args: &Args) -> anyhow::Result<Vec<Vec<Point>>> {
     let target = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
     let draft = Sampling { temperature: args.draft_temperature.unwrap_or(args.temperature), ..target };
     let measure_row = |row: usize| -> anyhow::Result<Vec<Point>> {
         let mut problem = Problem::new(trace.draft_with(row, &draft)?, trace.target_with(row, &target)?, 1)?;
         let mut rng = StdRng::seed_from_u64(args.seed.wrapping_add(row as u64));
-        let mut points = Vec::with_capacity(args.k.len());
-        for &k in &args.k {
+        let mut points = Vec::with_capacity(ks.len());
+        for &k in ks {
             problem = problem.with_k(k)?;
             let measures = measure(&problem);
             let simulated = if args.rounds > 0 { &measures[..] } else { &[] };
@@ -163,36 +169,7 @@ fn measure_trace(trace: &Trace, args: &Args) -> anyhow::Result<Vec<Vec<Point>>> 
         Ok(points)
     };
 
-    let bar = ProgressBar::hidden();
-    bar.set_length(trace.rows() as u64);
-    let (start, next) = (Instant::now(), AtomicUsize::new(0));
-    let work = || -> anyhow::Result<Vec<(usize, Vec<Point>)>> {
-        let mut done = Vec::new();
-        loop {
-            let row = next.fetch_add(1, Ordering::Relaxed);
-            if row >= trace.rows() {
-                return Ok(done);
-            }
-            done.push((row, measure_row(row)?));
-            bar.inc(1);
-            if bar.is_hidden() && start.elapsed() > PATIENCE {
-                // Draws nothing unless standard error is a terminal.
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
-        }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(trace.rows());
-    let mut rows = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut rows = Vec::with_capacity(trace.rows());
-        for worker in workers {
-            rows.extend(worker.join().expect("a worker does not panic")?);
-        }
-        anyhow::Ok(rows)
-    })?;
-    bar.finish_and_clear();
-    rows.sort_by_key(|(row, _)| *row);
-    Ok(rows.into_iter().map(|(_, points)| points).collect())
+    rows::map(trace.rows(), measure_row)
 }
 
 fn summarise(trace: &Trace, ks: &[usize], points: &[Vec<Point>]) -> Report {
@@ -224,12 +201,12 @@ fn summarise(trace: &Trace, ks: &[usize], points: &[Vec<Point>]) -> Report {
 
 /// One curve for each rule and one for the optimum, which comes first: it is drawn below the others.
 fn curves(report: &Report) -> Vec<Curve> {
-    let mut curves = vec![Curve { name: "optimum α*", style: plot::optimum_style(), points: Vec::new() }];
+    let mut curves = vec![Curve { name: "optimum α*".into(), style: plot::optimum_style(), points: Vec::new() }];
     for rule in Rule::ALL {
         let results = report.results.iter().filter(|result| result.rule == rule);
         let points: Vec<_> = results.map(|result| (result.k, result.mean)).collect();
         if !points.is_empty() {
-            curves.push(Curve { name: rule.name(), style: plot::rule_style(rule), points });
+            curves.push(Curve { name: rule.name().into(), style: plot::rule_style(rule), points });
         }
     }
     curves[0].points = report.results.iter().map(|result| (result.k, result.optimum)).collect();
@@ -277,12 +254,12 @@ fn csv(ks: &[usize], points: &[Vec<Point>]) -> anyhow::Result<String> {
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-fn text(report: &Report, args: &Args) -> String {
+fn text(report: &Report, ks: &[usize], args: &Args) -> String {
     let rules: Vec<Rule> =
         Rule::ALL.into_iter().filter(|&rule| report.results.iter().any(|result| result.rule == rule)).collect();
     let names = rules.iter().map(|rule| rule.name());
     let mut table = output::table(["k"].into_iter().chain(names).chain(["optimum", "gap"]), 0);
-    for &k in &args.k {
+    for &k in ks {
         let results: Vec<&Summary> = report.results.iter().filter(|result| result.k == k).collect();
         let cell = |rule: &Rule| match results.iter().find(|result| result.rule == *rule) {
             None => "–".to_string(),

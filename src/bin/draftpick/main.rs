@@ -6,9 +6,11 @@ mod compare;
 mod exact;
 mod measure;
 mod output;
+mod paths;
 mod picture;
 mod plot;
 mod regions;
+mod rows;
 mod solve;
 
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::sync::Once;
 
 use anyhow::{anyhow, bail};
 use draftpick::Rule;
+use draftpick::path::Verifier;
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -38,9 +39,18 @@ impl Image {
 
 /// A named curve of values against numbers of drafts, in order.
 pub struct Curve {
-    pub name: &'static str,
+    pub name: String,
     pub style: Style,
     pub points: Vec<(usize, f64)>,
+}
+
+/// What a picture of curves is about.
+pub struct Axes {
+    pub title: String,
+    /// What the values are.
+    pub values: &'static str,
+    /// The highest value there can be.
+    pub highest: Option<f64>,
 }
 
 /// How a curve looks: told apart by colour, and by dash and marker where there is none.
@@ -86,12 +96,28 @@ pub fn rule_style(rule: Rule) -> Style {
     }
 }
 
+/// The style of a path verifier: that of the token rule it repeats, or one of its own.
+pub fn verifier_style(verifier: Verifier) -> Style {
+    let own = |colour: (u8, u8, u8), marker| Style {
+        colour: RGBColor(colour.0, colour.1, colour.2),
+        width: 3,
+        dash: (1, 0),
+        marker: Some(marker),
+    };
+    match verifier {
+        Verifier::Token(recursion) => rule_style(recursion.rule()),
+        Verifier::Block(_) => own((120, 120, 120), Marker::Diamond),
+        Verifier::Traversal(_) => own((204, 121, 167), Marker::Cross),
+        _ => own((200, 30, 30), Marker::Disc),
+    }
+}
+
 /// Draws curves into a file: a logarithmic axis for the number of drafts, a legend on the right.
-pub fn curves(image: Image, path: &Path, title: &str, curves: &[Curve]) -> anyhow::Result<()> {
+pub fn curves(image: Image, path: &Path, axes: &Axes, curves: &[Curve]) -> anyhow::Result<()> {
     register_font();
     match image {
-        Image::Svg => draw_curves(&SVGBackend::new(path, CURVES_SIZE).into_drawing_area(), title, curves),
-        Image::Png => draw_curves(&BitMapBackend::new(path, CURVES_SIZE).into_drawing_area(), title, curves),
+        Image::Svg => draw_curves(&SVGBackend::new(path, CURVES_SIZE).into_drawing_area(), axes, curves),
+        Image::Png => draw_curves(&BitMapBackend::new(path, CURVES_SIZE).into_drawing_area(), axes, curves),
     }
 }
 
@@ -114,7 +140,7 @@ pub fn text(size: i32, h: HPos, v: VPos) -> TextStyle<'static> {
     (FONT, size).into_font().color(&INK).pos(Pos::new(h, v))
 }
 
-fn draw_curves<DB: DrawingBackend>(root: &Area<DB>, title: &str, curves: &[Curve]) -> anyhow::Result<()> {
+fn draw_curves<DB: DrawingBackend>(root: &Area<DB>, axes: &Axes, curves: &[Curve]) -> anyhow::Result<()> {
     let failed = |error: DrawingAreaErrorKind<DB::ErrorType>| anyhow!("{error}");
     let width = root.dim_in_pixel().0 as i32;
     root.fill(&WHITE).map_err(failed)?;
@@ -127,10 +153,10 @@ fn draw_curves<DB: DrawingBackend>(root: &Area<DB>, title: &str, curves: &[Curve
     let (first, last) = (log(ks[0]), log(ks[ks.len() - 1]));
     let margin = if last > first { 0.06 * (last - first) } else { 0.5 };
     let values = || curves.iter().flat_map(|curve| curve.points.iter().map(|(_, value)| *value));
-    let (bottom, top) = value_range(values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+    let (bottom, top) = value_range(values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max), axes.highest);
 
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, text(19, HPos::Left, VPos::Top))
+        .caption(&axes.title, text(19, HPos::Left, VPos::Top))
         .margin_top(14)
         .margin_left(14)
         .margin_right(10)
@@ -151,7 +177,7 @@ fn draw_curves<DB: DrawingBackend>(root: &Area<DB>, title: &str, curves: &[Curve
         .label_style(text(14, HPos::Left, VPos::Top))
         .axis_desc_style(text(15, HPos::Left, VPos::Top))
         .x_desc("drafts k")
-        .y_desc("mean acceptance")
+        .y_desc(axes.values)
         .draw()
         .map_err(failed)?;
 
@@ -182,10 +208,10 @@ fn draw_curves<DB: DrawingBackend>(root: &Area<DB>, title: &str, curves: &[Curve
     root.present().map_err(failed)
 }
 
-/// A range around the values: a little wider, and at most up to 1.
-fn value_range(least: f64, most: f64) -> (f64, f64) {
+/// A range around the values: a little wider, and hardly more than up to the highest there can be.
+fn value_range(least: f64, most: f64, highest: Option<f64>) -> (f64, f64) {
     let margin = (0.06 * (most - least)).max(0.005);
-    ((least - margin).max(0.0), (most + margin).min(1.0 + margin / 2.0))
+    ((least - margin).max(0.0), (most + margin).min(highest.unwrap_or(f64::INFINITY) + margin / 2.0))
 }
 
 fn draw_line<DB: DrawingBackend>(root: &Area<DB>, style: Style, pixels: &[(i32, i32)]) -> anyhow::Result<()> {
