@@ -249,6 +249,58 @@ impl Sampling {
         }
         Ok(())
     }
+
+    /// The logits after temperature and filters: what [`Pmf::from_logits`] takes the exponentials of, in f32, with −∞
+    /// for the tokens that were filtered out. The largest is 0.
+    ///
+    /// # Errors
+    /// As [`Pmf::from_logits`].
+    pub fn apply(&self, logits: &[f32]) -> Result<Vec<f32>, PmfError> {
+        Ok(self.scores(logits)?.into_iter().map(|score| score as f32).collect())
+    }
+
+    /// The logarithms of the probabilities, but for a constant: the largest is 0.
+    fn scores<L: Logit>(&self, logits: &[L]) -> Result<Vec<f64>, PmfError> {
+        self.check()?;
+        check_len(logits.len())?;
+        let mut scores: Vec<f64> = logits.iter().map(|logit| logit.to_f64()).collect();
+        let (mut argmax, mut max) = (0, f64::NEG_INFINITY);
+        for (token, &score) in scores.iter().enumerate() {
+            if score.is_nan() || score == f64::INFINITY {
+                return Err(PmfError::Logit { token, value: score });
+            }
+            if score > max {
+                (argmax, max) = (token, score);
+            }
+        }
+        if max == f64::NEG_INFINITY {
+            return Err(PmfError::AllMasked { len: scores.len() });
+        }
+        if self.temperature == 0.0 {
+            scores.fill(f64::NEG_INFINITY);
+            scores[argmax] = 0.0;
+            return Ok(scores);
+        }
+        // Shifted before it is divided: a small temperature must not overflow.
+        for score in &mut scores {
+            *score = (*score - max) / self.temperature;
+        }
+        if let Some(k) = self.top_k {
+            keep_top_k(&mut scores, k);
+        }
+        if let Some(mass) = self.top_p {
+            keep_top_p(&mut scores, mass);
+        }
+        if let Some(share) = self.min_p {
+            // The scores are log-ratios to the most probable token.
+            for score in &mut scores {
+                if score.exp() < share {
+                    *score = f64::NEG_INFINITY;
+                }
+            }
+        }
+        Ok(scores)
+    }
 }
 
 impl Pmf {
@@ -288,46 +340,7 @@ impl Pmf {
     /// # Errors
     /// No entries or too many; a logit NaN or +∞; all logits −∞; a sampling parameter outside its range.
     pub fn from_logits<L: Logit>(logits: &[L], sampling: &Sampling) -> Result<Self, PmfError> {
-        sampling.check()?;
-        check_len(logits.len())?;
-        let mut scores: Vec<f64> = logits.iter().map(|logit| logit.to_f64()).collect();
-        let (mut argmax, mut max) = (0, f64::NEG_INFINITY);
-        for (token, &score) in scores.iter().enumerate() {
-            if score.is_nan() || score == f64::INFINITY {
-                return Err(PmfError::Logit { token, value: score });
-            }
-            if score > max {
-                (argmax, max) = (token, score);
-            }
-        }
-        if max == f64::NEG_INFINITY {
-            return Err(PmfError::AllMasked { len: scores.len() });
-        }
-        if sampling.temperature == 0.0 {
-            return Self::point(scores.len(), argmax as Token);
-        }
-        // Shifted before it is divided: a small temperature must not overflow.
-        for score in &mut scores {
-            *score = (*score - max) / sampling.temperature;
-        }
-        if let Some(k) = sampling.top_k {
-            keep_top_k(&mut scores, k);
-        }
-        if let Some(mass) = sampling.top_p {
-            keep_top_p(&mut scores, mass);
-        }
-        if let Some(share) = sampling.min_p {
-            // The scores are log-ratios to the most probable token.
-            for score in &mut scores {
-                if score.exp() < share {
-                    *score = f64::NEG_INFINITY;
-                }
-            }
-        }
-        for score in &mut scores {
-            *score = score.exp();
-        }
-        Self::from_weights(scores)
+        Self::from_weights(sampling.scores(logits)?.into_iter().map(f64::exp).collect::<Vec<_>>())
     }
 
     /// The distribution that gives each of `vocab` tokens the same probability.

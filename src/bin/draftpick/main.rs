@@ -3,7 +3,10 @@
 //! To add a subcommand, add a file with its arguments and `run`, a variant to [`Command`] and a line to [`run`].
 
 mod compare;
+#[cfg(feature = "candle")]
+mod contest;
 mod exact;
+mod generate;
 mod measure;
 mod output;
 mod paths;
@@ -32,6 +35,8 @@ enum Command {
     Solve(solve::Args),
     /// What each rule attains on recorded scores, beside the optimum
     Compare(compare::Args),
+    /// Text from a draft and a target model, and what speculative decoding makes of them
+    Generate(generate::Args),
 }
 
 /// How a subcommand that ran to its end came out.
@@ -49,6 +54,7 @@ fn run(command: &Command) -> anyhow::Result<Verdict> {
     match command {
         Command::Solve(args) => solve::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Generate(args) => generate::run(args),
     }
 }
 

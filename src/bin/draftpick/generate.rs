@@ -1,0 +1,209 @@
+//! `draftpick generate`: text from a pair of models, then what each way of decoding made of it.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use draftpick::path::{UnknownVerifier, Verifier};
+
+#[cfg(not(feature = "candle"))]
+use crate::Verdict;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The text to go on with
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "Returns the number of elements in the",
+        conflicts_with = "bench"
+    )]
+    pub prompt: String,
+    /// Run every way of decoding over the prompts of a file, one a line
+    #[arg(long, value_name = "PROMPTS")]
+    pub bench: Option<PathBuf>,
+    /// The number of drafted paths
+    #[arg(short = 'K', long, value_name = "K", default_value_t = 4, allow_negative_numbers = true)]
+    pub paths: usize,
+    /// The length of a path
+    #[arg(short = 'L', long, value_name = "L", default_value_t = 5, allow_negative_numbers = true)]
+    pub length: usize,
+    /// What picks among the paths: path, traversal, block (K = 1), or a token rule
+    #[arg(long, default_value = "path", value_parser = verifier)]
+    pub verifier: Verifier,
+    /// The number of tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
+    pub tokens: usize,
+    /// The target model's folder, in the Hugging Face layout; without it, the small pair that comes along
+    #[arg(long, value_name = "DIR", requires = "draft")]
+    pub target: Option<PathBuf>,
+    /// The draft model's folder
+    #[arg(long, value_name = "DIR", requires = "target")]
+    pub draft: Option<PathBuf>,
+    /// What computes: cpu, or cuda:0 and so on
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// Temperature of the target, and of the draft unless it has its own; 0 is greedy
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub temperature: f64,
+    /// Temperature of the draft model, if it is another: the text has the target's law all the same
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub draft_temperature: Option<f64>,
+    /// Keep only the most probable tokens, this many, of both models
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub top_k: Option<usize>,
+    /// Keep only the most probable tokens up to this mass, of both models
+    #[arg(long, value_name = "MASS", allow_negative_numbers = true)]
+    pub top_p: Option<f64>,
+    /// Keep only tokens at least this share as probable as the most probable one, of both models
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub min_p: Option<f64>,
+    /// Take K and L as upper limits, and in each round what the rounds before suggest
+    #[arg(long)]
+    pub adaptive: bool,
+    /// Print the text only
+    #[arg(long, conflicts_with = "bench")]
+    pub text_only: bool,
+    /// The seed of all random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The text as it comes, then a table
+    Text,
+    /// One object
+    Json,
+}
+
+fn verifier(name: &str) -> Result<Verifier, UnknownVerifier> {
+    name.parse()
+}
+
+#[cfg(not(feature = "candle"))]
+pub fn run(_: &Args) -> anyhow::Result<Verdict> {
+    anyhow::bail!(
+        "this build has no model decoder: build it with `cargo run --release --features candle -- generate` (some \
+         minutes the first time)"
+    )
+}
+
+#[cfg(feature = "candle")]
+pub use decoding::run;
+
+#[cfg(feature = "candle")]
+mod decoding {
+    use std::io::Write;
+    use std::path::Path;
+
+    use anyhow::{Context, bail};
+    use draftpick::decode::candle::{Llama, Pair, Tokenizer, embedded, parse_device};
+    use draftpick::decode::{Model, Request, Settings, Speculative};
+    use draftpick::{Sampling, Token};
+
+    use super::{Args, Format};
+    use crate::contest::{self, Mode};
+    use crate::{Verdict, output};
+
+    pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+        if args.tokens == 0 {
+            bail!("-n: 0 tokens were asked for; there must be at least 1");
+        }
+        let mut pair = load(args)?;
+        let settings = settings(args, &pair);
+        if let Some(file) = &args.bench {
+            let prompts = prompts(file, &pair.tokenizer)?;
+            let report = contest::bench(pair, &settings, &prompts, args)?;
+            output::print(&match args.format {
+                Format::Text => report.text(),
+                Format::Json => output::json(&report)?,
+            })?;
+            return Ok(Verdict::Passed);
+        }
+        let prompt = pair.tokenizer.encode(&args.prompt)?;
+        if prompt.is_empty() {
+            bail!("--prompt: '{}' has no token", args.prompt);
+        }
+        let request = Request { prompt: prompt.clone(), seed: args.seed, limit: args.tokens };
+        let Pair { draft, target, tokenizer } = pair;
+        let mut engine = Speculative::new(draft, target, settings.clone())?;
+        let mut stream = tokenizer.stream();
+        let mut text = String::new();
+        let say = |piece: &str, text: &mut String| -> anyhow::Result<()> {
+            text.push_str(piece);
+            if args.format == Format::Text {
+                output::print(piece)?;
+                std::io::stdout().flush()?;
+            }
+            Ok(())
+        };
+        say(&args.prompt, &mut String::new())?;
+        for token in engine.tokens(request)? {
+            let token = token?;
+            if !settings.stop.contains(&token) {
+                say(&stream.push(token)?, &mut text)?;
+            }
+        }
+        say(&stream.finish()?, &mut text)?;
+        say("\n", &mut String::new())?;
+        if args.text_only {
+            return Ok(Verdict::Passed);
+        }
+        let own = Mode { paths: args.paths, length: args.length, verifier: settings.verifier };
+        let statistics = engine.statistics().clone();
+        let (draft, target) = engine.into_models();
+        pair = Pair { draft, target, tokenizer };
+        let report = contest::table(pair, &settings, &prompt, own, statistics, &text, args)?;
+        output::print(&match args.format {
+            Format::Text => report.text(),
+            Format::Json => output::json(&report)?,
+        })?;
+        Ok(Verdict::Passed)
+    }
+
+    fn load(args: &Args) -> anyhow::Result<Pair> {
+        let device = parse_device(&args.device).context("--device")?;
+        let (Some(target), Some(draft)) = (&args.target, &args.draft) else {
+            return Ok(embedded(&device, None)?);
+        };
+        let model = |dir: &Path, name: &str| {
+            Llama::load(dir, &device, None).with_context(|| format!("{name} model '{}'", dir.display()))
+        };
+        let tokenizer = |dir: &Path| Tokenizer::load(dir).with_context(|| format!("tokenizer of '{}'", dir.display()));
+        let (of_target, of_draft) = (tokenizer(target)?, tokenizer(draft)?);
+        of_target.check_same(&of_draft).context("the two models' tokenizers")?;
+        Ok(Pair { target: model(target, "target")?, draft: model(draft, "draft")?, tokenizer: of_target })
+    }
+
+    fn settings(args: &Args, pair: &Pair) -> Settings {
+        let sampling =
+            Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
+        let draft_temperature = args.draft_temperature.unwrap_or(args.temperature);
+        let vocab = pair.tokenizer.vocab();
+        Settings {
+            paths: args.paths,
+            length: args.length,
+            verifier: args.verifier,
+            sampling,
+            draft_sampling: Sampling { temperature: draft_temperature, ..sampling },
+            stop: pair.target.end_of_text().to_vec(),
+            // Models pad their vocabularies, each in its own way; no text has those tokens.
+            vocab: (pair.target.vocab() > vocab || pair.draft.vocab() > vocab).then_some(vocab),
+            adaptive: args.adaptive,
+        }
+    }
+
+    fn prompts(file: &Path, tokenizer: &Tokenizer) -> anyhow::Result<Vec<Vec<Token>>> {
+        let name = || format!("--bench '{}'", file.display());
+        let text = std::fs::read_to_string(file).with_context(name)?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let prompts: Vec<Vec<Token>> = lines.map(|line| tokenizer.encode(line)).collect::<Result<_, _>>()?;
+        if prompts.is_empty() {
+            bail!("{}: there is no prompt", name());
+        }
+        Ok(prompts)
+    }
+}
