@@ -10,10 +10,11 @@ ci: fmt lint docs test bench-build bare
 fmt:
 	$(CARGO) fmt --all -- --check
 
-# No warning of the compiler or of clippy, with the command line and without.
+# No warning of the compiler or of clippy, with the command line, without, and with the decoder.
 lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
+	$(CARGO) clippy --all-targets --features candle -- -D warnings
 
 # The documentation builds and every link in it leads somewhere.
 docs:

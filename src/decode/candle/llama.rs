@@ -172,7 +172,8 @@ impl Llama {
     /// Loads a checkpoint in the Hugging Face layout: a directory with `config.json` and either `model.safetensors` or
     /// `model.safetensors.index.json` and the files it names. Weights may be in bf16, f16 or f32.
     ///
-    /// The model computes in `dtype`. `None` stands for f32 on the CPU, and elsewhere for the type of the checkpoint.
+    /// The model computes in `dtype`: f32, or on a GPU also f16 or bf16. `None` stands for f32 on the CPU, and elsewhere
+    /// for the type of the checkpoint.
     ///
     /// # Errors
     /// A file cannot be read; `config.json` is refused by [`Config::from_json`]; a tensor is missing, cut off, of another
@@ -217,14 +218,14 @@ impl Llama {
             // If the tensor is missing, that is the error below.
             None => weights.dtype(EMBEDDING).unwrap_or(DType::F32),
         };
-        let (supported, device_name): (&[DType], _) = if device.is_cpu() {
-            (&[DType::F32, DType::F64], "CPU")
+        // On the CPU neither the products nor the norms are there in every type.
+        let (supported, name, device_name): (&[DType], _, _) = if device.is_cpu() {
+            (&[DType::F32], "f32", "CPU")
         } else {
-            (&[DType::F32, DType::F16, DType::BF16], "GPU")
+            (&[DType::F32, DType::F16, DType::BF16], "f32, f16 and bf16", "GPU")
         };
         if !supported.contains(&dtype) {
-            let supported = if device.is_cpu() { "f32 and f64" } else { "f32, f16 and bf16" };
-            return Err(LoadError::Precision { dtype, device: device_name, supported });
+            return Err(LoadError::Precision { dtype, device: device_name, supported: name });
         }
 
         let Config { vocab, hidden, intermediate, head_dim, .. } = config;
