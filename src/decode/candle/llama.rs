@@ -133,6 +133,38 @@ impl Linear {
     }
 }
 
+/// The tensors of a checkpoint on their way to the device.
+struct Loader<'a> {
+    weights: Weights,
+    device: &'a Device,
+    dtype: DType,
+}
+
+impl Loader<'_> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, WeightsError> {
+        self.weights.take(name, shape, self.device, self.dtype)
+    }
+
+    /// Some projections of the same input, each with its number of outputs, as one.
+    fn join(
+        &mut self,
+        prefix: &str,
+        parts: &[(&str, usize)],
+        inputs: usize,
+        biased: bool,
+    ) -> Result<Linear, LoadError> {
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for &(name, outputs) in parts {
+            weights.push(self.take(&format!("{prefix}.{name}.weight"), &[outputs, inputs])?);
+            if biased {
+                biases.push(self.take(&format!("{prefix}.{name}.bias"), &[outputs])?);
+            }
+        }
+        let bias = if biased { Some(Tensor::cat(&biases, 0)?) } else { None };
+        Ok(Linear::new(&Tensor::cat(&weights, 0)?, bias)?)
+    }
+}
+
 struct Layer {
     attention_norm: Tensor,
     /// To queries, keys and values, one after the other.
@@ -209,7 +241,7 @@ impl Llama {
         Self::new(Config::from_json(config)?, Weights::from_bytes(weights)?, device, dtype.into())
     }
 
-    fn new(config: Config, mut weights: Weights, device: &Device, dtype: Option<DType>) -> Result<Self, LoadError> {
+    fn new(config: Config, weights: Weights, device: &Device, dtype: Option<DType>) -> Result<Self, LoadError> {
         const EMBEDDING: &str = "model.embed_tokens.weight";
 
         let dtype = match dtype {
@@ -230,25 +262,9 @@ impl Llama {
 
         let Config { vocab, hidden, intermediate, head_dim, .. } = config;
         let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
-        let mut take = |name: &str, shape: &[usize]| weights.take(name, shape, device, dtype);
-        // Some projections of the same input, as one.
-        let join = |take: &mut dyn FnMut(&str, &[usize]) -> Result<Tensor, WeightsError>,
-                    prefix: &str,
-                    parts: &[(&str, usize)],
-                    inputs: usize,
-                    biased: bool| {
-            let (mut all_weights, mut all_biases) = (Vec::new(), Vec::new());
-            for &(name, outputs) in parts {
-                all_weights.push(take(&format!("{prefix}.{name}.weight"), &[outputs, inputs])?);
-                if biased {
-                    all_biases.push(take(&format!("{prefix}.{name}.bias"), &[outputs])?);
-                }
-            }
-            let bias = if biased { Some(Tensor::cat(&all_biases, 0)?) } else { None };
-            Ok::<Linear, LoadError>(Linear::new(&Tensor::cat(&all_weights, 0)?, bias)?)
-        };
+        let mut loader = Loader { weights, device, dtype };
 
-        let embedding = take(EMBEDDING, &[vocab, hidden])?;
+        let embedding = loader.take(EMBEDDING, &[vocab, hidden])?;
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             let prefix = format!("model.layers.{layer}");
@@ -256,20 +272,20 @@ impl Llama {
             let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
             let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
             layers.push(Layer {
-                attention_norm: take(&format!("{prefix}.input_layernorm.weight"), &[hidden])?,
-                qkv: join(&mut take, &attention, &qkv, hidden, config.qkv_bias)?,
-                output: join(&mut take, &attention, &[("o_proj", hidden)], q, config.output_bias)?,
-                mlp_norm: take(&format!("{prefix}.post_attention_layernorm.weight"), &[hidden])?,
-                gate_up: join(&mut take, &mlp, &gate_up, hidden, config.mlp_bias)?,
-                down: join(&mut take, &mlp, &[("down_proj", hidden)], intermediate, config.mlp_bias)?,
+                attention_norm: loader.take(&format!("{prefix}.input_layernorm.weight"), &[hidden])?,
+                qkv: loader.join(&attention, &qkv, hidden, config.qkv_bias)?,
+                output: loader.join(&attention, &[("o_proj", hidden)], q, config.output_bias)?,
+                mlp_norm: loader.take(&format!("{prefix}.post_attention_layernorm.weight"), &[hidden])?,
+                gate_up: loader.join(&mlp, &gate_up, hidden, config.mlp_bias)?,
+                down: loader.join(&mlp, &[("down_proj", hidden)], intermediate, config.mlp_bias)?,
             });
         }
-        let norm = take("model.norm.weight", &[hidden])?;
-        let head = if config.tied { embedding.clone() } else { take("lm_head.weight", &[vocab, hidden])? };
+        let norm = loader.take("model.norm.weight", &[hidden])?;
+        let head = if config.tied { embedding.clone() } else { loader.take("lm_head.weight", &[vocab, hidden])? };
         let head = Linear::new(&head, None)?;
         // Old files hold the frequencies of the rotary embedding; some hold the tied head once more.
         let tied = config.tied;
-        weights.finish(|name| name.ends_with(".rotary_emb.inv_freq") || (tied && name == "lm_head.weight"))?;
+        loader.weights.finish(|name| name.ends_with(".rotary_emb.inv_freq") || (tied && name == "lm_head.weight"))?;
 
         Ok(Llama {
             rope: Rope::new(&config),
