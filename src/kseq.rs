@@ -21,9 +21,10 @@
 
 use crate::bound::any_of;
 use crate::pmf::{Coin, Token};
-use crate::problem::{Laws, Problem, for_each_token};
+use crate::problem::{Excess, Laws, Problem, for_each_token};
 use crate::selector::{
-    Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, resample, split_coins,
+    Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, drawn_or_possible,
+    split_coins,
 };
 use crate::sum::Sum;
 
@@ -190,7 +191,12 @@ impl<L: Laws> Selector for KSeq<L> {
                 return Ok(Selection::Draft(i));
             }
         }
-        resample(&self.laws, drafts, 1.0 - self.p_acc, coins.residual, self.residual())
+        let threshold = coins.residual.get() * (1.0 - self.p_acc);
+        let residual = self.residual();
+        // q − min(p, q/rho)·tries is the larger of the two differences.
+        let excess = Excess { of_q: 1.0, of_p: -self.tries, least: (1.0 - self.tries / self.rho).max(0.0) };
+        let drawn = self.laws.draw(None, threshold, &|p, q| residual(0, p, q), &excess);
+        drawn_or_possible(&self.laws, drafts, drawn)
     }
 
     fn acceptance(&self) -> Acceptance {

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use crate::classes::{EdgeItems, Edges, Split};
 use crate::layout::{Item, Layout, Segment};
 use crate::pmf::{Coin, Token};
-use crate::problem::{Laws, Problem, for_each_token};
+use crate::problem::{Excess, Laws, Problem, for_each_token};
 use crate::ratio::ByRatio;
 use crate::selector::{
     Acceptance, SelectError, SelectThenAccept, Selection, Selector, check_drafts, split_coins, sum_over,
@@ -303,19 +303,29 @@ impl<L: Laws> OptimalLinear<L> {
         p_lower * density(lower) + if p_upper > 0.0 { p_upper * density(lower + 1) } else { 0.0 }
     }
 
+    /// The sign of `q − m` of the tokens of a class.
+    fn sign(&self, class: usize) -> Sign {
+        // An edge has q = inverse·p and m = density·p. Where both edges lack or both exceed, so do all tokens between.
+        let lacks = |edge: usize| self.edges.inverse(edge) >= self.layout.density(self.item_of[edge] as usize);
+        match (class == 0 || lacks(class - 1), lacks(class)) {
+            _ if !(self.classes[class].0 > 0.0) => Sign::Lacks,
+            (true, true) => Sign::Lacks,
+            (false, false) => Sign::Exceeds,
+            _ => Sign::Changes,
+        }
+    }
+
     /// `Σ (q − m)₊` over the tokens of a class.
     fn class_residual(&self, class: usize) -> f64 {
         let (p, q) = self.classes[class];
         if !(q > 0.0) {
             return 0.0;
         }
-        // An edge has q = inverse·p and m = density·p. Where both edges lack or both exceed, so do all tokens between.
-        let lacks = |edge: usize| self.edges.inverse(edge) >= self.layout.density(self.item_of[edge] as usize);
-        match (class == 0 || lacks(class - 1), lacks(class)) {
+        match self.sign(class) {
             _ if !(p > 0.0) => q,
-            (true, true) => (q - self.selected_of(class, p, q)).max(0.0),
-            (false, false) => 0.0,
-            _ => {
+            Sign::Lacks => (q - self.selected_of(class, p, q)).max(0.0),
+            Sign::Exceeds => 0.0,
+            Sign::Changes => {
                 let mut sum = 0.0;
                 self.laws.in_band(&self.edges.band(class), &mut |_, p, q| {
                     sum += (q - self.selected_of(class, p, q)).max(0.0);
@@ -325,6 +335,29 @@ impl<L: Laws> OptimalLinear<L> {
             }
         }
     }
+
+    /// `q − m` of the tokens of a class.
+    fn excess(&self, class: usize) -> Excess {
+        let density = |edge: usize| self.layout.density(self.item_of[edge] as usize);
+        let Some(lower) = class.checked_sub(1) else {
+            return Excess { of_q: 1.0, of_p: -density(0), least: 0.0 };
+        };
+        // m = p·density(lower) + p_upper·(density(lower + 1) − density(lower)), and p_upper as in `Edges::split_sum`.
+        let (high, low) = (self.edges.inverse(lower), self.edges.inverse(lower + 1));
+        let rise = (density(lower + 1) - density(lower)) / (high - low);
+        Excess { of_q: 1.0 + rise, of_p: -density(lower) - rise * high, least: 0.0 }
+    }
+}
+
+/// The sign of `q − m`, the target mass less the mass selected, in a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// No token is selected too often.
+    Lacks,
+    /// No token is selected too rarely.
+    Exceeds,
+    /// Some are and some are not: only the tokens tell.
+    Changes,
 }
 
 impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
@@ -342,12 +375,18 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
         (0..self.edges.len()).map(|class| self.class_residual(class)).sum()
     }
 
-    /// First the class, then the token in it: only the tokens of one class, or two, are looked at.
+    /// First the class, then the token in it.
     fn draw_residual(&self, total: f64, coin: Coin) -> Option<Token> {
         let threshold = coin.get() * total;
         let mut cumulative = 0.0;
         let mut chosen = None;
-        for class in 0..self.edges.len() {
+        // Where the sign changes the sum is a pass over the vocabulary. Such a class, there is hardly ever more than
+        // one, comes last: reaching it says all that its sum could.
+        let classes = 0..self.edges.len();
+        let changes = |class: &usize| self.sign(*class) == Sign::Changes && self.classes[*class].1 > 0.0;
+        let last = classes.clone().rfind(changes);
+        let order = classes.filter(|class| Some(*class) != last);
+        for class in order {
             let residual = self.class_residual(class);
             if residual > 0.0 {
                 chosen = Some((class, threshold - cumulative));
@@ -357,21 +396,18 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
                 }
             }
         }
+        let draw = |class: usize, threshold: f64| {
+            let mass = |p: f64, q: f64| q - self.selected_of(class, p, q);
+            self.laws.draw(Some(&self.edges.band(class)), threshold, &mass, &self.excess(class))
+        };
+        if threshold >= cumulative
+            && let Some(last) = last
+            && let Some(token) = draw(last, threshold - cumulative)
+        {
+            return Some(token);
+        }
         let (class, threshold) = chosen?;
-        let mut cumulative = 0.0;
-        let mut found = None;
-        self.laws.in_band(&self.edges.band(class), &mut |token, p, q| {
-            let residual = q - self.selected_of(class, p, q);
-            if residual > 0.0 {
-                cumulative += residual;
-                found = Some(token);
-                if threshold < cumulative {
-                    return ControlFlow::Break(());
-                }
-            }
-            ControlFlow::Continue(())
-        });
-        found
+        draw(class, threshold)
     }
 }
 

@@ -114,6 +114,21 @@ pub trait Laws {
         1e-13
     }
 
+    /// The token of a band, or of all tokens without one, at which the running sum of `mass(p, q)` exceeds `threshold`;
+    /// where rounding keeps it from getting there, the last token of any mass. `None` if no token has any. `O(V)`.
+    ///
+    /// `estimate` is what `mass` is in terms of `p` and `q`: implementations may add up whole stretches by it.
+    fn draw(
+        &self,
+        band: Option<&Band>,
+        threshold: f64,
+        mass: &dyn Fn(f64, f64) -> f64,
+        estimate: &Excess,
+    ) -> Option<Token> {
+        let _ = estimate;
+        draw_one_by_one(self, band, threshold, mass)
+    }
+
     /// Calls `visit(token, p, q)` for every token of a band of ratios, in order, until it says stop. `O(V)`;
     /// implementations may be faster where the band holds few tokens.
     fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
@@ -126,6 +141,46 @@ pub trait Laws {
             ControlFlow::Continue(())
         });
     }
+}
+
+/// What a residual takes a token's mass to be: `max(q·of_q + p·of_p, q·least)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Excess {
+    /// The factor of `q`.
+    pub of_q: f64,
+    /// The factor of `p`.
+    pub of_p: f64,
+    /// The least mass, as a share of `q`.
+    pub least: f64,
+}
+
+/// [`Laws::draw`], looking at every token.
+pub(crate) fn draw_one_by_one<L: Laws + ?Sized>(
+    laws: &L,
+    band: Option<&Band>,
+    threshold: f64,
+    mass: &dyn Fn(f64, f64) -> f64,
+) -> Option<Token> {
+    let mut cumulative = 0.0;
+    let mut found = None;
+    let mut visit = |token: Token, p: f64, q: f64| {
+        let mass = mass(p, q);
+        if mass > 0.0 {
+            cumulative += mass;
+            found = Some(token);
+            if threshold < cumulative {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    match band {
+        Some(band) => laws.in_band(band, &mut visit),
+        None => laws.blocks(&mut |start, p, q| {
+            p.iter().zip(q).enumerate().try_for_each(|(i, (&p, &q))| visit((start + i) as Token, p, q))
+        }),
+    }
+    found
 }
 
 /// What [`Laws::blocks`] hands its blocks to.
@@ -189,6 +244,16 @@ impl<L: Laws + ?Sized> Laws for &L {
 
     fn accuracy(&self) -> f64 {
         (**self).accuracy()
+    }
+
+    fn draw(
+        &self,
+        band: Option<&Band>,
+        threshold: f64,
+        mass: &dyn Fn(f64, f64) -> f64,
+        estimate: &Excess,
+    ) -> Option<Token> {
+        (**self).draw(band, threshold, mass, estimate)
     }
 
     fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {

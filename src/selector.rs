@@ -255,7 +255,19 @@ pub(crate) fn resample<L: Laws>(
     coin: Coin,
     mass: impl Fn(Token, f64, f64) -> f64,
 ) -> Result<Selection, SelectError> {
-    match draw_residual(laws, total, coin, mass) {
+    drawn_or_possible(laws, drafts, draw_residual(laws, total, coin, mass))
+}
+
+/// The token drawn from the residual, or the draft that stands in for it.
+///
+/// # Errors
+/// [`SelectError::NoResidual`] if there is neither.
+pub(crate) fn drawn_or_possible<L: Laws>(
+    laws: &L,
+    drafts: &[Token],
+    drawn: Option<Token>,
+) -> Result<Selection, SelectError> {
+    match drawn {
         Some(token) => Ok(Selection::Residual(token)),
         None => possible(laws, drafts).map(Selection::Draft).ok_or(SelectError::NoResidual),
     }
@@ -299,10 +311,7 @@ pub(crate) trait SelectThenAccept {
             // m and q are the same law within rounding: nothing is to be resampled.
             return Ok(Selection::Draft(winner));
         }
-        match self.draw_residual(total, coins.residual) {
-            Some(token) => Ok(Selection::Residual(token)),
-            None => possible(self.laws(), drafts).map(Selection::Draft).ok_or(SelectError::NoResidual),
-        }
+        drawn_or_possible(self.laws(), drafts, self.draw_residual(total, coins.residual))
     }
 
     /// A token from the law proportional to `(q − m)₊`, whose sum is `total`; `None` if no token has mass.
