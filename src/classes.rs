@@ -46,6 +46,20 @@ pub(crate) struct Edges {
     inverses: Vec<f64>,
 }
 
+/// `x^k`, inlined: as a call of a function for each class it is a good part of preparing.
+#[inline(always)]
+fn power(mut x: f64, k: usize) -> f64 {
+    let (mut power, mut k) = (if k % 2 == 1 { x } else { 1.0 }, k / 2);
+    while k > 0 {
+        x *= x;
+        if k % 2 == 1 {
+            power *= x;
+        }
+        k /= 2;
+    }
+    power
+}
+
 /// The two edges of a token and its draft mass on each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Split {
@@ -162,7 +176,7 @@ impl Edges {
         for (edge, mass) in draft_masses.iter().enumerate().rev().filter(|(_, mass)| **mass > 0.0) {
             p += mass;
             q += mass * self.inverse(edge);
-            loss = loss.max(p.powi(k as i32) - q);
+            loss = loss.max(power(p, k) - q);
         }
         loss
     }
@@ -178,21 +192,20 @@ impl Edges {
         let (mut p, mut q, mut best, mut centre) = (0.0f64, 0.0, 0.0, 0);
         for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
             (p, q) = (p + masses.0, q + masses.1);
-            let loss = p.powi(k as i32) - q;
+            let loss = power(p, k) - q;
             // With nothing to lose anywhere, what comes nearest to a loss is the place that needs care.
             if centre == 0 || loss > best {
                 (best, centre) = (loss, class - 1);
             }
         }
-        let mut coarse = Edges { inverses: Vec::new(), class_of: vec![0; classes.len()], ..self.clone() };
+        let mut coarse = Edges { inverses: Vec::new(), class_of: vec![0; classes.len()], first_of: Vec::new(), ..self };
         let mut merged = vec![classes[0]];
         for edge in 0..self.len() {
             let distance = edge.abs_diff(centre);
             // Cells up to an eighth of the distance wide.
-            let step = (distance / CELLS_AN_OCTAVE).max(1).next_power_of_two();
-            let step = if step * CELLS_AN_OCTAVE > distance { step / 2 } else { step }.max(1);
+            let step = 1 << (distance / CELLS_AN_OCTAVE).max(1).ilog2();
             let is_outermost = edge == 0 || edge + 2 >= self.len();
-            if is_outermost || distance % step == 0 {
+            if is_outermost || distance & (step - 1) == 0 {
                 coarse.inverses.push(self.inverses[edge]);
                 merged.push((0.0, 0.0));
             }
@@ -255,7 +268,7 @@ impl Edges {
     /// optimum of the virtual tokens is a bound that the real ones attain: the optimum.
     pub fn losing_class(&self, classes: &[(f64, f64)], k: usize) -> Option<usize> {
         const ROUNDING: f64 = 1e-14;
-        let loss = |p: f64, q: f64| p.powi(k as i32) - q;
+        let loss = |p: f64, q: f64| power(p, k) - q;
         let (mut p, mut q, mut at_ends, mut inside, mut losing) = (0.0, 0.0, 0.0f64, 0.0, None);
         for (class, masses) in classes.iter().enumerate().rev().filter(|(_, class)| class.0 > 0.0) {
             let upper = self.split_sum(class, masses.0, masses.1).p_upper;

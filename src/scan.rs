@@ -20,7 +20,7 @@
 //! with [`Problem`](crate::Problem), which is exact; 1e-8 was measured for two drafts.
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::classes::Edges;
 use crate::kseq::{Active, Bracket, KSeq};
@@ -283,8 +283,10 @@ impl Kernel for Probabilities<'_> {
 pub struct Scan<'a> {
     laws: LogitPair<'a>,
     grid: Grid,
-    /// The draft and target mass of each class.
+    /// The draft and target mass of each class from the first to the last that has any token.
     classes: Vec<(f64, f64)>,
+    /// The class that `classes` starts with.
+    first_class: usize,
     beyond: Beyond,
     k: usize,
 }
@@ -547,6 +549,17 @@ fn bad_logit(row: &'static str, logits: &[f32]) -> Option<ScanError> {
     Some(ScanError::Logit { row, token, value: logits[token] })
 }
 
+/// The classes from the first to the last that has any token.
+fn occupied(counts: &[[f64; 2]]) -> Range<usize> {
+    // Eight at a time: most are empty.
+    let is_occupied = |counts: &[[f64; 2]]| counts.iter().map(|count| count[0]).sum::<f64>() > 0.0;
+    let chunks = || counts.chunks(8);
+    match (chunks().position(is_occupied), chunks().rposition(is_occupied)) {
+        (Some(first), Some(last)) => first * 8..(last * 8 + 8).min(counts.len()),
+        _ => 0..0,
+    }
+}
+
 /// Masses that the classes do not hold, as shares of the rows' largest exponentials.
 #[derive(Clone, Copy, Debug, Default)]
 struct Beyond {
@@ -601,11 +614,12 @@ impl<'a> Scan<'a> {
         }
         // From here on all masses are shares of the largest exponential of their own row.
         let gap = f64::from(draft_max) - f64::from(target_max);
-        let mut classes: Vec<(f64, f64)> = Vec::with_capacity(COUNTED);
-        let mut factor = (gap - grid.middle(0)).exp();
+        let occupied = occupied(&counts);
+        let mut classes: Vec<(f64, f64)> = Vec::with_capacity(occupied.len());
+        let mut factor = (gap - grid.middle(occupied.start)).exp();
         let step = (-grid.width()).exp();
         let (mut draft_sum, mut target_sum) = (beyond.below.0 + beyond.above.0, beyond.below.1 + beyond.above.1);
-        for [p, shifted] in &counts {
+        for [p, shifted] in &counts[occupied.clone()] {
             let q = shifted * factor;
             draft_sum += p;
             target_sum += q;
@@ -626,7 +640,7 @@ impl<'a> Scan<'a> {
             first_cell: 0,
             last_cell: 0,
         };
-        Ok(Scan { laws, grid, classes, beyond, k })
+        Ok(Scan { laws, grid, classes, first_class: occupied.start, beyond, k })
     }
 
     /// The two rows as laws.
@@ -665,13 +679,19 @@ impl<'a> Scan<'a> {
         let first = ((lowest - edges.log_lowest()) / width).round() as i64;
         let last = edges.len() - 1;
         let mut classes = vec![(0.0, 0.0); edges.len()];
-        let mut add = |class: usize, (p, q): (f64, f64)| {
-            classes[class] = (classes[class].0 + p, classes[class].1 + q);
+        // Those that would be class 0 or less are all class 0, and so at the other end.
+        let start = first + self.first_class as i64 + 1;
+        let count = self.classes.len();
+        let from = usize::try_from(1 - start).unwrap_or(0).min(count);
+        let to = usize::try_from(last as i64 - start).unwrap_or(0).clamp(from, count);
+        let sum = |classes: &[(f64, f64)], beyond: (f64, f64)| {
+            classes.iter().fold(beyond, |sum, masses| (sum.0 + masses.0, sum.1 + masses.1))
         };
-        add(0, self.beyond.below);
-        add(last, self.beyond.above);
-        for (c, &masses) in self.classes.iter().enumerate() {
-            add((first + c as i64 + 1).clamp(0, last as i64) as usize, masses);
+        classes[0] = sum(&self.classes[..from], self.beyond.below);
+        classes[last] = sum(&self.classes[to..], self.beyond.above);
+        if from < to {
+            let place = (start + from as i64) as usize;
+            classes[place..place + (to - from)].copy_from_slice(&self.classes[from..to]);
         }
         let laws = LogitPair { first_cell: first, last_cell: last as i64, ..self.laws };
         (laws, edges, classes)
@@ -702,7 +722,7 @@ impl<'a> Scan<'a> {
         let (k, count) = (self.k, self.classes.len());
         // ln rho at the boundary below class c is `top − c·width`: rho falls as c rises.
         let width = self.grid.width();
-        let top = self.offset() - self.grid.middle(0) + 0.5 * width;
+        let top = self.offset() - self.grid.middle(self.first_class) + 0.5 * width;
         let rho = |boundary: usize| (top - boundary as f64 * width).exp();
         // What is below a boundary counts whole, what is above it discounted.
         let mut whole = vec![self.beyond.below.0; count + 1];
@@ -725,24 +745,29 @@ impl<'a> Scan<'a> {
         let end = ((top / width).floor().max(0.0) as usize + 1).clamp(first, count + 1);
         let boundaries: Vec<usize> = (first..end).collect();
         let valid = boundaries.partition_point(|&boundary| at(boundary).is_valid(rho(boundary), k));
-        // The class between the last valid boundary and the first invalid one.
-        let class = (first + valid).saturating_sub(1);
-        let (rho, beta) = Bracket {
-            lower: rho((class + 1).min(count)).max(1.0).min(k as f64),
-            upper: rho(class).min(k as f64).max(1.0),
-            whole: whole[class],
-            discounted: discounted[(class + 1).min(count)],
-            active: self.active(class),
-        }
-        .close(k);
+        // The class between the last valid boundary and the first invalid one; where all are invalid, or valid, what is
+        // before the first class, or after the last, and has no tokens.
+        let bracket = match (first + valid).checked_sub(1) {
+            None => Bracket { lower: rho(0).clamp(1.0, k as f64), ..at(0) },
+            Some(class) if class == count => Bracket { upper: rho(count).clamp(1.0, k as f64), ..at(count) },
+            Some(class) => Bracket {
+                lower: rho(class + 1).clamp(1.0, k as f64),
+                upper: rho(class).clamp(1.0, k as f64),
+                whole: whole[class],
+                discounted: discounted[class + 1],
+                active: self.active(class),
+            },
+        };
+        let (rho, beta) = bracket.close(k);
         KSeq::with_rho(self.laws, k, rho, beta)
     }
 
-    /// The tokens of a class. Tokens of one and the same ratio, as in a pair of equal rows, come as one.
+    /// The tokens of one of the `classes`. Tokens of one and the same ratio, as in a pair of equal rows, come as one.
     fn active(&self, class: usize) -> Vec<Active> {
         let Some(&(p, q)) = self.classes.get(class).filter(|(p, q)| *p > 0.0 && *q > 0.0) else {
             return Vec::new();
         };
+        let class = self.first_class + class;
         let LogitPair { draft, target, .. } = self.laws;
         let (low, high) = (self.grid.middle(class), self.grid.width());
         let (low, high) = ((low - 0.51 * high) as f32, (low + 0.51 * high) as f32);
