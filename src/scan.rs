@@ -429,7 +429,6 @@ impl Kernel for Count<'_> {
         let width = 1.0 / per_width;
         let first_bits = self.grid.first_bits();
         let log2_e = std::f32::consts::LOG2_E;
-        let draft_shift = -self.grid.draft_max * log2_e;
         let mut class = [0u32; BLOCK];
         let mut masses = [[0f32; 2]; BLOCK];
         let (mut p, mut q) = ([0f32; BLOCK], [0f32; BLOCK]);
@@ -444,7 +443,8 @@ impl Kernel for Count<'_> {
                 // e^(−y) to the second order: y is at most half a class, and y³/6 below 4e-8.
                 let share = mul_add::<FMA>(d, per_width, ROUND - rounded);
                 let v = mul_add::<FMA>(mul_add::<FMA>(share, 0.5 * width * width, -width), share, 1.0);
-                p[j] = exp2::<FMA>(mul_add::<FMA>(draft[j], log2_e, draft_shift));
+                // Subtracted first: the rounding of a product with a large logit would be one of all masses.
+                p[j] = exp2::<FMA>((draft[j] - self.grid.draft_max) * log2_e);
                 q[j] = p[j] * v;
             }
             if all >= COUNTED as u32 {
