@@ -239,3 +239,41 @@ fn bad_rows_are_named() {
     assert!(matches!(Scan::new(&good, &good, 0), Err(ScanError::Problem(_))));
     assert!(matches!(Scan::new(&good, &good, 65), Err(ScanError::Problem(_))));
 }
+
+/// The residual draw from logits is made of stretches added up in f32: what it selects has the law that `law` names. A
+/// chi-square test at level 1e-6 with fixed seeds, which must fail a law with every eighth token a quarter too likely.
+#[test]
+fn selections_from_logits_have_their_law() {
+    const ROUNDS: u64 = 200_000;
+    for (vocab, seed) in [(70, 1u64), (1000, 2), (5000, 3)] {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let row = |rng: &mut StdRng| -> Vec<f32> { (0..vocab).map(|_| 3.0 * rng.random::<f32>()).collect() };
+        let (draft, target) = (row(&mut rng), row(&mut rng));
+        let scan = Scan::new(&draft, &target, 2).unwrap();
+        let rules: [(&str, Box<dyn Selector + '_>); 3] = [
+            ("kseq", Box::new(scan.kseq())),
+            ("optimal", Box::new(scan.optimal())),
+            ("rrs", Box::new(scan.recursive())),
+        ];
+        for (name, rule) in rules {
+            // Two drafts that the target likes least, so that most selections draw from the residual.
+            let ratio = |token: &usize| draft[*token] - target[*token];
+            let worst = (0..vocab).max_by(|a, b| ratio(a).total_cmp(&ratio(b))).unwrap() as u32;
+            let drafts = [worst, worst];
+            let law = rule.law(&drafts).unwrap();
+            let mut counts = vec![0u64; vocab];
+            for _ in 0..ROUNDS {
+                counts[rule.select_with(&drafts, &mut rng).unwrap().token(&drafts) as usize] += 1;
+            }
+            let p = common::chi_square::p_value(&counts, &law);
+            assert!(p > 1e-6, "{name}, V {vocab}: p-value {p:e}");
+            // The control.
+            let mut wrong: Vec<f64> =
+                law.iter().enumerate().map(|(i, p)| if i % 8 == 0 { 1.25 * p } else { *p }).collect();
+            let total: f64 = wrong.iter().sum();
+            wrong.iter_mut().for_each(|p| *p /= total);
+            let p = common::chi_square::p_value(&counts, &wrong);
+            assert!(p < 1e-6, "{name}, V {vocab}: the control passes with {p:e}");
+        }
+    }
+}

@@ -87,7 +87,7 @@ impl Adaptive {
         if turn < 2 * self.arms.len() as u64 {
             return (self.arms[turn as usize % self.arms.len()].paths, self.length);
         }
-        if turn % EXPLORE == 0 {
+        if turn.is_multiple_of(EXPLORE) {
             return (self.arms[tried as usize % self.arms.len()].paths, self.length);
         }
         let (mut best, mut choice) = (0.0, (self.arms[0].paths, 0));

@@ -1,9 +1,7 @@
 //! From a pair of language models to text: what a model must offer, and the lossless loop on top of it.
 //!
 //! [`Model`] is the trait that a decoder implements; [`Speculative`] drafts with one, checks with another and yields
-//! tokens that have exactly the second one's law. `examples/three_states.rs` implements the trait in a few lines;
-//! feature `candle` holds a decoder for Llama checkpoints. How to embed the loop, and what to observe where an engine
-//! has a loop of its own, is in `docs/embedding.md`.
+//! tokens that have exactly the second one's law. Feature `candle` holds a decoder for Llama checkpoints.
 
 mod adapt;
 #[cfg(feature = "candle")]

@@ -199,6 +199,9 @@ struct Drafting {
     next_node: usize,
 }
 
+/// A round ready to be decided.
+type Scored = (Round<LogitRow>, Drafting);
+
 /// Speculative decoding of any number of texts with one pair of models: a draft model proposes trees of tokens, the
 /// target model scores each tree in one forward pass, a path verifier picks.
 ///
@@ -459,11 +462,7 @@ where
     }
 
     /// Scores all trees in one call of the target model; also the number of nodes.
-    #[allow(clippy::type_complexity)]
-    fn score_trees(
-        &mut self,
-        rounds: Vec<Drafting>,
-    ) -> Result<(Vec<(Round<LogitRow>, Drafting)>, usize), Failure<D, T>> {
+    fn score_trees(&mut self, rounds: Vec<Drafting>) -> Result<(Vec<Scored>, usize), Failure<D, T>> {
         let mut new = Vec::new();
         for round in &rounds {
             let pending = &self.sequences[round.sequence].target_pending;

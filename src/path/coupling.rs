@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Block verification is lossless for any draft law, and `a` is the exact law of the winner; so the output has the
-//! target's law whatever the layouts. Among layouts these let the longest prefixes survive (`docs/math.md`).
+//! target's law whatever the layouts. At each level the layout is the one that accepts most there; over
+//! all levels that is not quite the optimum (`tests/paths.rs` prints how far it is).
 //!
 //! Tokens enter the layouts through their ratio `p/q` only, as virtual tokens on the edges of ratio classes
 //! ([`classes`](crate::classes)): a drafted token picks one of its two edges at random, its region is the edge's, which it

@@ -15,7 +15,7 @@
 //! | `token:<rule>` | [`TokenRecursion`] | Sun et al. 2023 (SpecTr, arXiv 2310.15141): one rule of this crate a level |
 //! | `block` | [`Block`] | Sun et al. 2024 (arXiv 2403.10444), one path |
 //! | `traversal` | [`Traversal`] | Weng et al. 2025 (arXiv 2505.12398) |
-//! | `path` | [`PathCoupling`] | nested order-statistic layouts, `docs/math.md` |
+//! | `path` | [`PathCoupling`] | nested order-statistic layouts, derived for this crate |
 
 mod block;
 mod chain;

@@ -1,0 +1,184 @@
+//! The loop over two models: its text has the target's law, and depends on the seed alone.
+
+mod common;
+
+use common::chi_square::p_value;
+use draftpick::decode::{Extension, Finish, Model, Request, Settings, Speculative};
+use draftpick::path::Verifier;
+use draftpick::{Pmf, Sampling, Token};
+
+const VOCAB: usize = 3;
+
+/// Scores after the last two tokens of the text; keeps the tokens of each tree and computes everything anew.
+#[derive(Clone, Default)]
+struct Markov {
+    salt: u64,
+    /// For each sequence the kept tokens, then the tree's tokens with their parents.
+    sequences: Vec<(Vec<Token>, Tree)>,
+}
+
+/// The parent and token of each node but the root.
+type Tree = Vec<(usize, Token)>;
+
+fn scores(salt: u64, text: &[Token]) -> Vec<f32> {
+    let mut state = salt;
+    for &token in text.iter().rev().take(2).rev() {
+        state = (state ^ u64::from(token + 1)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..VOCAB).map(|_| 3.0 * next()).collect()
+}
+
+impl Model for Markov {
+    type Row = Vec<f32>;
+    type Error = std::fmt::Error;
+
+    fn vocab(&self) -> usize {
+        VOCAB
+    }
+
+    fn extend(&mut self, new: &[Extension]) -> Result<Vec<Vec<f32>>, Self::Error> {
+        let mut rows = Vec::new();
+        for new in new {
+            if self.sequences.len() <= new.sequence {
+                self.sequences.resize(new.sequence + 1, Default::default());
+            }
+            let (kept, tree) = &mut self.sequences[new.sequence];
+            if new.parent > tree.len() {
+                return Err(std::fmt::Error);
+            }
+            tree.push((new.parent, new.token));
+            if new.scored {
+                rows.push(scores(self.salt, &way(kept, tree, tree.len())));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn keep(&mut self, sequence: usize, node: Option<usize>) -> Result<(), Self::Error> {
+        let Some((kept, tree)) = self.sequences.get_mut(sequence) else {
+            return Ok(());
+        };
+        *kept = node.map(|node| way(kept, tree, node)).unwrap_or_default();
+        tree.clear();
+        Ok(())
+    }
+}
+
+fn way(kept: &[Token], tree: &[(usize, Token)], mut node: usize) -> Vec<Token> {
+    let mut way = Vec::new();
+    while node > 0 {
+        let (parent, token) = tree[node - 1];
+        way.push(token);
+        node = parent;
+    }
+    way.extend(kept.iter().rev());
+    way.reverse();
+    way
+}
+
+fn engine(verifier: &str, paths: usize, target: u64) -> Speculative<Markov, Markov> {
+    let settings = Settings {
+        paths,
+        length: 3,
+        verifier: verifier.parse::<Verifier>().unwrap(),
+        draft_sampling: Sampling { temperature: 1.3, ..Sampling::default() },
+        ..Settings::default()
+    };
+    let model = |salt| Markov { salt, ..Markov::default() };
+    Speculative::new(model(1), model(target), settings).unwrap()
+}
+
+/// How often each text of three tokens came out after [0], out of 20,000.
+fn counts(verifier: &str, paths: usize, target: u64) -> Vec<u64> {
+    let mut engine = engine(verifier, paths, target);
+    let mut counts = vec![0; VOCAB.pow(3)];
+    for seed in 0..20_000 {
+        let text: Vec<Token> =
+            engine.tokens(Request { prompt: vec![0], seed, limit: 3 }).unwrap().collect::<Result<_, _>>().unwrap();
+        counts[text.iter().fold(0, |place, &token| place * VOCAB + token as usize)] += 1;
+    }
+    counts
+}
+
+fn law(target: u64) -> Vec<f64> {
+    let mut law = Vec::new();
+    for place in 0..VOCAB.pow(3) {
+        let text = [0, place / 9, place / 3 % 3, place % 3].map(|token| token as Token);
+        let step = |t: usize| {
+            Pmf::from_logits(&scores(target, &text[..t]), &Sampling::default()).unwrap().as_slice()[text[t] as usize]
+        };
+        law.push(step(1) * step(2) * step(3));
+    }
+    law
+}
+
+/// Chi-square at level 1e-6, fixed seeds; another target's law must fail.
+#[test]
+fn the_text_has_the_targets_law() {
+    for (verifier, paths) in [
+        ("maximal", 1),
+        ("block", 1),
+        ("kseq", 3),
+        ("rrs", 3),
+        ("optimal", 2),
+        ("traversal", 3),
+        ("path", 3),
+        ("path", 1),
+    ] {
+        let counts = counts(verifier, paths, 2);
+        let p = p_value(&counts, &law(2));
+        assert!(p > 1e-6, "{verifier}, K {paths}: p-value {p:e}");
+        let control = p_value(&counts, &law(3));
+        assert!(control < 1e-6, "{verifier}, K {paths}: another target's law passes with {control:e}");
+    }
+}
+
+#[test]
+fn a_text_depends_on_its_seed_and_not_on_the_batch() {
+    for verifier in ["kseq", "traversal", "path"] {
+        let request = |seed| Request { prompt: vec![0, seed as Token % 3], seed, limit: 10 + seed as usize };
+        let alone: Vec<Vec<Token>> = (0..5)
+            .map(|seed| engine(verifier, 4, 2).tokens(request(seed)).unwrap().collect::<Result<_, _>>().unwrap())
+            .collect();
+        let mut batch = engine(verifier, 4, 2);
+        let numbers: Vec<usize> = (0..5).map(|seed| batch.add(request(seed)).unwrap()).collect();
+        let mut together = vec![Vec::new(); 5];
+        while !batch.is_idle() {
+            for progress in batch.round().unwrap() {
+                let i = numbers.iter().position(|&number| number == progress.request).unwrap();
+                together[i].extend(progress.tokens);
+            }
+        }
+        assert_eq!(alone, together);
+        assert!(alone.iter().enumerate().all(|(i, text)| text.len() == 10 + i));
+        let statistics = batch.statistics();
+        assert_eq!(statistics.tokens, together.iter().map(Vec::len).sum::<usize>() as u64);
+        assert!(statistics.block_efficiency() > 1.0 && statistics.target_calls < statistics.rounds);
+    }
+}
+
+#[test]
+fn a_stop_token_ends_the_text_and_bad_settings_are_refused() {
+    let settings = Settings { stop: vec![2], ..Settings::default() };
+    let mut stopping = Speculative::new(Markov { salt: 1, ..Markov::default() }, Markov::default(), settings).unwrap();
+    let number = stopping.add(Request { prompt: vec![0], seed: 5, limit: 500 }).unwrap();
+    let mut text = Vec::new();
+    let mut finish = None;
+    while !stopping.is_idle() {
+        let progress = stopping.round().unwrap().remove(0);
+        assert_eq!(progress.request, number);
+        text.extend(progress.tokens);
+        finish = progress.finish;
+    }
+    assert_eq!(finish, Some(Finish::Stop));
+    assert_eq!(text.iter().position(|&token| token == 2), Some(text.len() - 1));
+    let refused =
+        |settings| Speculative::new(Markov::default(), Markov::default(), settings).err().unwrap().to_string();
+    assert_eq!(refused(Settings { paths: 0, ..Settings::default() }), "paths is 0; it must be 1 to 64");
+    assert_eq!(refused(Settings { length: 65, ..Settings::default() }), "length is 65; it must be 0 to 64");
+    assert!(stopping.add(Request { prompt: vec![], seed: 0, limit: 1 }).is_err());
+}
