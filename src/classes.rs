@@ -13,7 +13,7 @@
 //! much draft mass as its target mass asks for and the rest on ratio ∞.
 
 use crate::layout::Item;
-use crate::problem::Band;
+use crate::problem::{Band, Laws, for_each_token};
 
 /// The highest finite edge, as a natural logarithm.
 ///
@@ -139,6 +139,18 @@ impl Edges {
             class += 1;
         }
         class
+    }
+
+    /// The draft and target mass of each class. `O(V)`.
+    pub fn count<L: Laws>(&self, laws: &L) -> Vec<(f64, f64)> {
+        let mut classes = vec![(0.0, 0.0); self.len()];
+        for_each_token(laws, |_, p, q| {
+            if p > 0.0 || q > 0.0 {
+                let class = &mut classes[self.class(p, q)];
+                *class = (class.0 + p, class.1 + q);
+            }
+        });
+        classes
     }
 
     /// The draft mass on each edge, given the masses of each class.

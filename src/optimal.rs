@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use crate::classes::{EdgeItems, Edges, Split};
 use crate::layout::{Item, Layout, Segment};
 use crate::pmf::{Coin, Token};
-use crate::problem::{Excess, Laws, Problem, for_each_token};
+use crate::problem::{Excess, Laws, Problem};
 use crate::ratio::ByRatio;
 use crate::selector::{
     Acceptance, SelectError, SelectThenAccept, Selection, Selector, check_drafts, split_coins, sum_over,
@@ -236,13 +236,7 @@ impl<L: Laws> OptimalLinear<L> {
 
     fn with_grid(laws: L, k: usize, classes: usize, precision: Precision) -> Self {
         let edges = Edges::new(Edges::width(classes, k), 0.0, k);
-        let mut classes = vec![(0.0, 0.0); edges.len()];
-        for_each_token(&laws, |_, p, q| {
-            if p > 0.0 || q > 0.0 {
-                let class = &mut classes[edges.class(p, q)];
-                *class = (class.0 + p, class.1 + q);
-            }
-        });
+        let classes = edges.count(&laws);
         Self::with_counts(laws, k, edges, classes, precision)
     }
 

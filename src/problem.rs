@@ -215,7 +215,14 @@ impl Band {
     }
 }
 
-impl Laws for Problem {
+/// Two [`Pmf`]s over one vocabulary as laws.
+#[derive(Clone, Copy, Debug)]
+pub struct PmfPair<'a> {
+    pub(crate) draft: &'a Pmf,
+    pub(crate) target: &'a Pmf,
+}
+
+impl Laws for PmfPair<'_> {
     fn vocab(&self) -> usize {
         self.draft.vocab()
     }
@@ -226,6 +233,26 @@ impl Laws for Problem {
 
     fn blocks(&self, visit: &mut Visit<'_>) {
         let _ = visit(0, self.draft.as_slice(), self.target.as_slice());
+    }
+}
+
+impl Problem {
+    fn pair(&self) -> PmfPair<'_> {
+        PmfPair { draft: &self.draft, target: &self.target }
+    }
+}
+
+impl Laws for Problem {
+    fn vocab(&self) -> usize {
+        self.pair().vocab()
+    }
+
+    fn masses(&self, token: Token) -> (f64, f64) {
+        self.pair().masses(token)
+    }
+
+    fn blocks(&self, visit: &mut Visit<'_>) {
+        self.pair().blocks(visit);
     }
 }
 

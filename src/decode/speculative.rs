@@ -380,21 +380,23 @@ where
         self.draft_trees(&mut rounds)?;
         let (scored, nodes) = self.score_trees(rounds)?;
         let longest = scored.iter().map(|(round, _)| depth(round.tree())).max().unwrap_or(0);
-        let mut kept = 0;
+        let mut kept = Vec::with_capacity(scored.len());
         let mut progress = Vec::with_capacity(scored.len());
         for (round, drafting) in scored {
             observe(&round, &drafting.coins);
             let start = Instant::now();
             let outcome = self.settings.verifier.verify(&round, &drafting.coins)?;
             self.statistics.verify += start.elapsed();
-            kept += outcome.accepted(&round);
+            kept.push(outcome.accepted(&round));
             progress.push(self.accept(&round, &drafting, outcome)?);
         }
         if let Some(adaptive) = &mut self.adaptive {
             let spent = |now: Duration, then: Duration| now.saturating_sub(then);
             let draft = spent(self.statistics.draft, before.draft) + spent(self.statistics.draw, before.draw);
             let target = spent(self.statistics.target, before.target) + spent(self.statistics.verify, before.verify);
-            adaptive.record((paths, longest), kept / progress.len(), nodes / progress.len(), draft, target);
+            for &kept in &kept {
+                adaptive.record((paths, longest), kept, nodes / progress.len(), draft, target);
+            }
         }
         Ok(progress)
     }
@@ -554,10 +556,16 @@ where
         if row.len() != expected {
             return Err(GenerateError::RowLength { model: name, expected, given: row.len() });
         }
-        let mut scores = sampling.apply(&row[..expected.min(self.vocab)]).map_err(|error| match whose {
-            Whose::Draft => GenerateError::DraftScores(error),
-            Whose::Target => GenerateError::TargetScores(error),
-        })?;
+        let known = &row[..expected.min(self.vocab)];
+        // Without temperature or filters the row is what it is.
+        let mut scores = if *sampling == Sampling::default() {
+            known.to_vec()
+        } else {
+            sampling.apply(known).map_err(|error| match whose {
+                Whose::Draft => GenerateError::DraftScores(error),
+                Whose::Target => GenerateError::TargetScores(error),
+            })?
+        };
         scores.resize(self.vocab, f32::NEG_INFINITY);
         LogitRow::new(name, scores).map_err(GenerateError::Scores)
     }

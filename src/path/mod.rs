@@ -36,7 +36,7 @@ pub use coins::{Coins, Purpose, RoundCoins};
 pub use coupling::{DEFAULT_LOSS, MAX_LAW_LENGTH, PathCoupling};
 pub use outcome::{Outcome, OutcomeLaw, Stop};
 pub use recursion::TokenRecursion;
-pub use row::{LogitRow, PmfPair, Row};
+pub use row::{LogitRow, Row};
 pub use traversal::Traversal;
 pub use tree::{DraftTree, MAX_LENGTH, ROOT, Round};
 pub use verifier::{UnknownVerifier, Verifier};

@@ -2,9 +2,9 @@
 
 use crate::classes::Edges;
 use crate::pmf::{Coin, MAX_VOCAB, Pmf, Token};
-use crate::problem::{Laws, Visit, for_each_token};
+use crate::problem::{Laws, PmfPair};
 use crate::rule::Rule;
-use crate::scan::{LogitPair, Scan, ScanError};
+use crate::scan::{LogitPair, Scan, ScanError, Softmax};
 use crate::selector::Selector;
 use sealed::Counted;
 
@@ -62,27 +62,6 @@ pub struct Range {
     pub(crate) log_lowest: f64,
 }
 
-/// A pair of [`Pmf`]s as laws.
-#[derive(Clone, Copy, Debug)]
-pub struct PmfPair<'a> {
-    draft: &'a Pmf,
-    target: &'a Pmf,
-}
-
-impl Laws for PmfPair<'_> {
-    fn vocab(&self) -> usize {
-        self.draft.vocab()
-    }
-
-    fn masses(&self, token: Token) -> (f64, f64) {
-        (self.draft.as_slice()[token as usize], self.target.as_slice()[token as usize])
-    }
-
-    fn blocks(&self, visit: &mut Visit<'_>) {
-        let _ = visit(0, self.draft.as_slice(), self.target.as_slice());
-    }
-}
-
 impl Row for Pmf {
     fn vocab(&self) -> usize {
         Pmf::vocab(self)
@@ -116,13 +95,7 @@ impl sealed::Prepare for Pmf {
     fn count<'a>(draft: &'a Self, target: &'a Self, range: Range) -> Result<Counted<PmfPair<'a>>, ScanError> {
         let laws = PmfPair { draft, target };
         let edges = Edges::spanning(Edges::width(crate::optimal::DEFAULT_CLASSES, range.k), 0.0, range.log_lowest);
-        let mut classes = vec![(0.0, 0.0); edges.len()];
-        for_each_token(&laws, |_, p, q| {
-            if p > 0.0 || q > 0.0 {
-                let class = &mut classes[edges.class(p, q)];
-                *class = (class.0 + p, class.1 + q);
-            }
-        });
+        let classes = edges.count(&laws);
         Ok(Counted { laws, edges, classes })
     }
 }
@@ -131,8 +104,7 @@ impl sealed::Prepare for Pmf {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitRow {
     logits: Box<[f32]>,
-    /// The logarithm of the softmax's denominator.
-    log_sum: f64,
+    softmax: Softmax,
 }
 
 impl LogitRow {
@@ -146,8 +118,8 @@ impl LogitRow {
         if !(1..=MAX_VOCAB).contains(&logits.len()) {
             return Err(ScanError::Vocabulary { len: logits.len() });
         }
-        let log_sum = crate::scan::log_sum(name, &logits)?;
-        Ok(LogitRow { logits, log_sum })
+        let softmax = Softmax::new(name, &logits)?;
+        Ok(LogitRow { logits, softmax })
     }
 
     /// The logits.
@@ -162,23 +134,11 @@ impl Row for LogitRow {
     }
 
     fn mass(&self, token: Token) -> f64 {
-        (f64::from(self.logits[token as usize]) - self.log_sum).exp()
+        self.softmax.mass(self.logits[token as usize])
     }
 
     fn draw(&self, coin: Coin) -> Token {
-        let threshold = coin.get();
-        let (mut cumulative, mut found) = (0.0, 0);
-        for (token, &logit) in self.logits.iter().enumerate() {
-            let mass = (f64::from(logit) - self.log_sum).exp();
-            if mass > 0.0 {
-                cumulative += mass;
-                found = token;
-                if threshold < cumulative {
-                    break;
-                }
-            }
-        }
-        found as Token
+        self.softmax.draw(&self.logits, coin)
     }
 }
 
@@ -186,7 +146,7 @@ impl sealed::Prepare for LogitRow {
     type Pair<'a> = LogitPair<'a>;
 
     fn pair<'a>(draft: &'a Self, target: &'a Self) -> Result<LogitPair<'a>, ScanError> {
-        Ok(Scan::new(&draft.logits, &target.logits, 1)?.laws())
+        Ok(LogitPair::new((&draft.logits, draft.softmax), (&target.logits, target.softmax)))
     }
 
     fn selector<'a>(

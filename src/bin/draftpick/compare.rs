@@ -1,6 +1,6 @@
 //! `draftpick compare`: every rule against the optimum on recorded scores.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -111,10 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     }
     let ks = if args.k.is_empty() { DEFAULT_KS.to_vec() } else { args.k.clone() };
     let trace = match &args.trace {
-        Some(path) => Trace::open(path).map_err(|error| match error {
-            TraceError::Io { .. } => error.into(),
-            error => anyhow::Error::new(error).context(format!("trace '{}'", path.display())),
-        })?,
+        Some(path) => Trace::open(path).map_err(|error| refused(path, error))?,
         None => Trace::embedded(),
     };
     let points = measure_trace(&trace, &ks, args)?;
@@ -134,6 +131,14 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     }
     output::print(&text)?;
     Ok(verdict)
+}
+
+/// The error of a trace that could not be opened. One of the file system names the file itself.
+pub fn refused(path: &Path, error: TraceError) -> anyhow::Error {
+    match error {
+        TraceError::Io { .. } => error.into(),
+        error => anyhow::Error::new(error).context(format!("trace '{}'", path.display())),
+    }
 }
 
 fn check_ks(ks: &[usize]) -> anyhow::Result<()> {

@@ -74,10 +74,10 @@ pub struct Report {
     shape: (usize, usize),
 }
 
-/// The ways of decoding that every contest runs, those the issue of the day is about last.
+/// The ways of decoding that every contest runs: plain, the published ones, then this crate's.
 fn modes(paths: usize, length: usize) -> Vec<Mode> {
     let mode = |paths, length, verifier: &str| {
-        let verifier = verifier.parse().expect("a verifier of this crate");
+        let verifier = verifier.parse().expect("the names below are those of verifiers");
         Mode { paths, length, verifier }
     };
     let mut modes =
@@ -140,7 +140,8 @@ fn speed_ups(lines: &mut [Line]) {
 }
 
 fn progress(length: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").expect("a valid template");
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}")
+        .expect("the template is a constant, and valid");
     ProgressBar::new(length as u64).with_style(style)
 }
 

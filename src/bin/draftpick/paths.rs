@@ -2,11 +2,11 @@
 
 use anyhow::{Context, bail};
 use draftpick::path::{DraftTree, PathError, PathVerifier, Round, RoundCoins, Verifier};
-use draftpick::trace::{PathTrace, TraceError};
+use draftpick::trace::PathTrace;
 use draftpick::{Pmf, Token};
 use serde::Serialize;
 
-use crate::compare::{Args, DEFAULT_KS, Format};
+use crate::compare::{Args, DEFAULT_KS, Format, refused};
 use crate::plot::{self, Axes, Curve, Image};
 use crate::{Verdict, output, rows};
 
@@ -50,10 +50,7 @@ struct Summary {
 
 pub fn run(args: &Args, image: Option<Image>) -> anyhow::Result<Verdict> {
     let path = args.trace.as_ref().context("--paths needs a trace of drafted paths")?;
-    let trace = PathTrace::open(path).map_err(|error| match error {
-        TraceError::Io { .. } => error.into(),
-        error => anyhow::Error::new(error).context(format!("trace '{}'", path.display())),
-    })?;
+    let trace = PathTrace::open(path).map_err(|error| refused(path, error))?;
     if let Some(k) = args.k.iter().find(|&&k| k > trace.paths()) {
         bail!("-k: {k} drafts were asked for, the trace holds {} a row", trace.paths());
     }
