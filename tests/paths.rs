@@ -2,6 +2,7 @@
 
 #[path = "common/chains.rs"]
 mod chains;
+mod common;
 
 use approx::assert_abs_diff_eq;
 use chains::{SHAPES, Shape, chain, enumerate};
@@ -252,6 +253,101 @@ mod negative_controls {
                 relabelled(round, |_| root.clone(), |node| round.target(node).unwrap().clone())
             };
             caught(&format!("{verifier}, one draft row for all"), &Mixed(verifier, first), 2);
+        }
+    }
+}
+
+/// The fast paths, by chi-square at level 1e-6 with fixed seeds.
+mod sampled {
+    use super::*;
+    use common::chi_square::p_value;
+    use draftpick::Token;
+    use draftpick::path::{Chain, Coins, DraftTree, Outcome, PathError, Purpose, RoundCoins};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn verify_has_the_law_that_law_names() {
+        const ROUNDS: u64 = 40_000;
+        for shape in [Shape::Ordinary, Shape::Spiky, Shape::Sparse] {
+            let chain = chain(11, 3, 2, shape);
+            // Drafts that could have been drawn: the tokens of the coins of a seed.
+            let draft = |seed: u64| -> Vec<Vec<Token>> {
+                let mut rng = StdRng::seed_from_u64(seed);
+                let mut path = || {
+                    let mut path: Vec<Token> = Vec::new();
+                    (0..2).for_each(|_| path.push(rng.sample(chain.draft(&path))));
+                    path
+                };
+                (0..3).map(|_| path()).collect()
+            };
+            for seed in 0..4 {
+                let paths = draft(seed);
+                let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+                let round = chain.round(&paths).unwrap();
+                for verifier in Verifier::all(3) {
+                    let law = verifier.law(&round).unwrap();
+                    let mut expected = vec![0.0; round.tree().len() * 3];
+                    for stop in law.stops() {
+                        for (token, share) in stop.next.iter().enumerate() {
+                            expected[stop.node * 3 + token] += stop.probability * share;
+                        }
+                    }
+                    let mut counts = vec![0; expected.len()];
+                    for start in 0..ROUNDS {
+                        let Outcome { node, next } = verifier.verify(&round, &RoundCoins { seed: 5, start }).unwrap();
+                        counts[node * 3 + next.unwrap() as usize] += 1;
+                    }
+                    let p = p_value(&counts, &expected);
+                    assert!(p > 1e-6, "{verifier}, {shape:?}, drafts {seed}: p-value {p:e}");
+                }
+            }
+        }
+    }
+
+    /// How often each text of three tokens came out of a round, continued with the target.
+    fn texts<C: Coins>(chain: &Chain, verifier: Verifier, coins: impl Fn(RoundCoins) -> C) -> Vec<u64> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut counts = vec![0; 27];
+        for start in 0..40_000 {
+            let drafting = RoundCoins { seed: 9, start };
+            let mut tree = DraftTree::new(3).unwrap();
+            for _ in 0..2 {
+                for node in tree.open() {
+                    let law = chain.draft(&tree.tokens(node)).clone();
+                    tree.draw(node, law, &drafting).unwrap();
+                }
+            }
+            let prefixes: Vec<Vec<Token>> = (0..tree.len()).map(|node| tree.tokens(node)).collect();
+            let round = tree.score(|node| Ok::<_, PathError>(chain.target(&prefixes[node]).clone())).unwrap();
+            let mut text = verifier.verify(&round, &coins(drafting)).unwrap().tokens(&round);
+            while text.len() < 3 {
+                text.push(rng.sample(chain.target(&text)));
+            }
+            counts[text.iter().fold(0, |place, &token| place * 3 + token as usize)] += 1;
+        }
+        counts
+    }
+
+    /// Drafts drawn and verified with the coins of one round give the target's law. A verifier that uses the drafting
+    /// coins once more does not, and must fail.
+    #[test]
+    fn a_coin_shared_between_drafting_and_accepting_is_caught() {
+        let chain = chain(12, 3, 2, Shape::Ordinary);
+        let law: Vec<f64> = chain.sequences(3).iter().map(|text| chain.target_probability(text)).collect();
+        for verifier in Verifier::all(3) {
+            let p = p_value(&texts(&chain, verifier, |coins| coins), &law);
+            let shared = |coins: RoundCoins| {
+                move |purpose: Purpose, depth: usize, draft: usize| match purpose {
+                    Purpose::Residual | Purpose::Edge => coins.coin(purpose, depth, draft),
+                    // The first token's coin stands in for labels and acceptances.
+                    _ => coins.coin(Purpose::Draft, 0, draft),
+                }
+            };
+            let control = p_value(&texts(&chain, verifier, shared), &law);
+            println!("{verifier}: p-value {p:.2}, with a shared coin {control:.0e}");
+            assert!(p > 1e-6, "{verifier}: p-value {p:e}");
+            assert!(control < 1e-6, "{verifier}: a shared coin passes with {control:e}");
         }
     }
 }
