@@ -210,26 +210,12 @@ impl Edges {
                 (best, centre) = (loss, class - 1);
             }
         }
-        let mut coarse = Edges { inverses: Vec::new(), class_of: vec![0; classes.len()], first_of: Vec::new(), ..self };
-        let mut merged = vec![classes[0]];
-        for edge in 0..self.len() {
+        let (coarse, merged) = self.keeping(&classes, |edge| {
             let distance = edge.abs_diff(centre);
             // Cells up to an eighth of the distance wide.
             let step = 1 << (distance / CELLS_AN_OCTAVE).max(1).ilog2();
-            let is_outermost = edge == 0 || edge + 2 >= self.len();
-            if is_outermost || distance & (step - 1) == 0 {
-                coarse.inverses.push(self.inverses[edge]);
-                merged.push((0.0, 0.0));
-            }
-            // The class above this edge.
-            if let Some(masses) = classes.get(edge + 1) {
-                let class = coarse.inverses.len();
-                coarse.class_of[edge + 1] = class as u32;
-                merged[class] = (merged[class].0 + masses.0, merged[class].1 + masses.1);
-            }
-        }
-        merged.truncate(coarse.len());
-        coarse.first_of = (0..coarse.len() as u32).collect();
+            distance & (step - 1) == 0
+        });
         let lost = coarse.loss(&coarse.draft_masses(&merged), k) - self.loss(&self.draft_masses(&classes), k);
         // With one draft every layout selects alike.
         if k == 1 || lost <= COARSENING_LOSS { (coarse, merged) } else { (self, classes) }
@@ -243,7 +229,24 @@ impl Edges {
     /// it was.
     pub fn thinned(self, classes: Vec<(f64, f64)>, loss: f64) -> (Edges, Vec<(f64, f64)>) {
         let width = 1.0 / self.per_width;
-        let mut thin = Edges {
+        let (mut mass, mut cells) = (0.0, 0.0);
+        self.keeping(&classes, |edge| {
+            // The edge stays if what is below it, with the class above, is enough.
+            let here = classes.get(edge + 1).map_or(0.0, |&(p, q)| p.max(q));
+            (mass, cells) = (mass + here, cells + 1.0);
+            let spread = cells * width;
+            let is_kept = mass * spread * spread > 8.0 * loss;
+            if is_kept {
+                (mass, cells) = (here, 1.0);
+            }
+            is_kept
+        })
+    }
+
+    /// The outermost edges and those of the others that are to be kept, asked for from the lowest on, and the masses of
+    /// the classes between them.
+    fn keeping(&self, classes: &[(f64, f64)], mut keep: impl FnMut(usize) -> bool) -> (Edges, Vec<(f64, f64)>) {
+        let mut kept = Edges {
             log_lowest: self.log_lowest,
             per_width: self.per_width,
             class_of: vec![0; classes.len()],
@@ -251,24 +254,22 @@ impl Edges {
             inverses: Vec::new(),
         };
         let mut merged = vec![classes[0]];
-        let last = self.len() - 1;
-        let (mut mass, mut cells) = (0.0, 0.0);
-        for (class, &(p, q)) in classes.iter().enumerate().skip(1) {
-            // The edge below this class stays if the class is the first or last, or what is below it is enough.
-            (mass, cells) = (mass + p.max(q), cells + 1.0);
-            let spread = cells * width;
-            if class == 1 || class == last || mass * spread * spread > 8.0 * loss {
-                thin.inverses.push(self.inverses[class - 1]);
+        for edge in 0..self.len() {
+            let is_outermost = edge == 0 || edge + 2 >= self.len();
+            if keep(edge) || is_outermost {
+                kept.inverses.push(self.inverses[edge]);
                 merged.push((0.0, 0.0));
-                (mass, cells) = (p.max(q), 1.0);
             }
-            let into = merged.len() - 1;
-            thin.class_of[class] = into as u32;
-            merged[into] = (merged[into].0 + p, merged[into].1 + q);
+            // The class above this edge.
+            if let Some(masses) = classes.get(edge + 1) {
+                let class = kept.inverses.len();
+                kept.class_of[edge + 1] = class as u32;
+                merged[class] = (merged[class].0 + masses.0, merged[class].1 + masses.1);
+            }
         }
-        thin.inverses.push(self.inverses[last]);
-        thin.first_of = (0..thin.len() as u32).collect();
-        (thin, merged)
+        merged.truncate(kept.len());
+        kept.first_of = (0..kept.len() as u32).collect();
+        (kept, merged)
     }
 
     /// The class in which the mixture on its two edges loses acceptance, the one that loses most; `None` if the

@@ -1,0 +1,133 @@
+//! Drawing from a residual: whole blocks by f32 sums, the one block in which the token lies in f64.
+
+use std::ops::ControlFlow;
+
+use super::exponentials::BLOCK;
+use super::logits::LogitPair;
+use crate::pmf::Token;
+use crate::problem::{Band, Excess, Laws};
+use crate::simd::{self, Kernel, ROUND, exp2, mul_add};
+
+impl LogitPair<'_> {
+    /// [`Laws::draw`] from a band that ends where cells do.
+    pub(super) fn draw_by_blocks(
+        &self,
+        band: Option<&Band>,
+        threshold: f64,
+        mass: &dyn Fn(f64, f64) -> f64,
+        estimate: &Excess,
+    ) -> Option<Token> {
+        let (draft, target) = (self.draft, self.target);
+        let (draft_ref, target_ref) = (self.draft_log_sum as f32, self.target_log_sum as f32);
+        let scale_p = (f64::from(draft_ref) - self.draft_log_sum).exp();
+        let scale_q = (f64::from(target_ref) - self.target_log_sum).exp();
+        let within = band.map_or((f32::NEG_INFINITY, f32::INFINITY), |band| self.rounded_within(band));
+        // The block in which the sum of the estimates passes the threshold, and there the token in f64.
+        let (mut start, mut cumulative) = (0, 0.0);
+        while start < draft.len() {
+            (start, cumulative) = simd::run(Skip {
+                draft,
+                target,
+                per_width: self.grid.per_width,
+                within,
+                references: (draft_ref, target_ref),
+                of_q: (estimate.of_q * scale_q) as f32,
+                of_p: (estimate.of_p * scale_p) as f32,
+                least: (estimate.least * scale_q) as f32,
+                start,
+                cumulative,
+                threshold,
+            });
+            if let Some(token) = self.draw_in_block(band, start, threshold - cumulative, mass) {
+                return Some(token);
+            }
+            start += BLOCK;
+        }
+        // Rounding kept the sum below the threshold: the last token of any mass.
+        let blocks = (0..draft.len()).step_by(BLOCK).rev();
+        blocks.into_iter().find_map(|start| self.draw_in_block(band, start, f64::INFINITY, mass))
+    }
+
+    /// The token of a block, if it is in the band, at which the sum of the masses exceeds the threshold, or the last of
+    /// any mass.
+    fn draw_in_block(
+        &self,
+        band: Option<&Band>,
+        start: usize,
+        threshold: f64,
+        mass: &dyn Fn(f64, f64) -> f64,
+    ) -> Option<Token> {
+        let end = (start + BLOCK).min(self.draft.len());
+        let block = LogitPair { draft: &self.draft[start..end], target: &self.target[start..end], ..*self };
+        let (mut cumulative, mut found) = (0.0, None);
+        block.blocks(&mut |_, p, q| {
+            for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
+                if band.is_none_or(|band| band.cells.contains(&block.cell(i))) && mass(p, q) > 0.0 {
+                    cumulative += mass(p, q);
+                    found = Some((start + i) as Token);
+                    if threshold < cumulative {
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    }
+}
+
+/// Passes over blocks of tokens as long as the sum of their [`Excess`], by exponentials in f32, is not above the
+/// threshold. Returns the start of the block where it is, or of the rest that is no whole block, and the sum before it.
+struct Skip<'a> {
+    draft: &'a [f32],
+    target: &'a [f32],
+    per_width: f32,
+    /// The differences of the tokens to add up, as [`LogitPair::rounded_within`] gives them.
+    within: (f32, f32),
+    /// What the logits of each row are taken less: the logarithms of the denominators, in f32.
+    references: (f32, f32),
+    of_q: f32,
+    of_p: f32,
+    least: f32,
+    start: usize,
+    cumulative: f64,
+    threshold: f64,
+}
+
+impl Kernel for Skip<'_> {
+    type Output = (usize, f64);
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> (usize, f64) {
+        const LANES: usize = 16;
+        let (draft, _) = self.draft[self.start..].as_chunks::<BLOCK>();
+        let (target, _) = self.target[self.start..].as_chunks::<BLOCK>();
+        let mut cumulative = self.cumulative;
+        let (mut start, log2_e) = (self.start, std::f32::consts::LOG2_E);
+        let mut masses = [0f32; BLOCK];
+        for (draft, target) in draft.iter().zip(target) {
+            for j in 0..BLOCK {
+                // Not fused, as in `Grid::class`.
+                let rounded = (draft[j] - target[j]) * self.per_width + ROUND;
+                let p = exp2::<FMA>((draft[j] - self.references.0) * log2_e);
+                let q = exp2::<FMA>((target[j] - self.references.1) * log2_e);
+                let mass = simd::max(mul_add::<FMA>(p, self.of_p, q * self.of_q), q * self.least);
+                let inside = (rounded >= self.within.0) & (rounded < self.within.1);
+                masses[j] = if inside { mass } else { 0.0 };
+            }
+            let mut sums = [0f32; LANES];
+            for masses in masses.as_chunks::<LANES>().0 {
+                for j in 0..LANES {
+                    sums[j] += masses[j];
+                }
+            }
+            let sum: f64 = sums.iter().map(|&sum| f64::from(sum)).sum();
+            if self.threshold < cumulative + sum {
+                break;
+            }
+            cumulative += sum;
+            start += BLOCK;
+        }
+        (start, cumulative)
+    }
+}
