@@ -2,9 +2,9 @@
 
 CARGO ?= cargo
 
-.PHONY: ci fmt lint docs test bench-build bare
+.PHONY: ci fmt lint docs test bench-build bare cuda
 
-ci: fmt lint docs test bench-build bare
+ci: fmt lint docs test bench-build bare cuda
 
 # The code is formatted as rustfmt.toml says.
 fmt:
@@ -37,3 +37,16 @@ bare:
 		echo "bare: direct dependencies are '$$found', not 'ndarray rand '" >&2; exit 1; \
 	fi; \
 	echo "bare: direct dependencies are $$found"
+
+# The GPU's part: no warning, and every kernel compiles, warnings being errors, with NVIDIA's compiler from PyPI. No GPU
+# is needed; the tests that want one say that they were skipped.
+PYTHON ?= python3
+NVRTC := $(CURDIR)/target/nvrtc
+cuda: $(NVRTC)/installed
+	$(CARGO) clippy --all-targets --features cuda -- -D warnings
+	LD_LIBRARY_PATH=$(NVRTC)/nvidia/cu13/lib DRAFTPICK_NVRTC=required DRAFTPICK_CUDA_CACHE= \
+		$(CARGO) test --features cuda --lib --test gpu -- gpu every_kernel device
+
+$(NVRTC)/installed:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(NVRTC) 'nvidia-cuda-nvrtc==13.0.*'
+	touch $@

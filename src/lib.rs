@@ -4,6 +4,8 @@ pub mod bound;
 mod classes;
 pub mod coupling;
 pub mod decode;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod kseq;
 pub mod layout;
 #[cfg(feature = "lp")]
