@@ -3,8 +3,10 @@
 mod common;
 
 use common::chi_square::p_value;
-use draftpick::decode::{Extension, Finish, Model, Request, Settings, Speculative};
-use draftpick::path::Verifier;
+use draftpick::decode::{
+    Extension, Finish, HostSampler, Leaf, Model, Request, SampleError, Sampler, Settings, Source, Speculative,
+};
+use draftpick::path::{DraftTree, LogitRow, Outcome, PathError, ROOT, Round, RoundCoins, Verifier};
 use draftpick::{Pmf, Sampling, Token};
 
 const VOCAB: usize = 3;
@@ -80,16 +82,19 @@ fn way(kept: &[Token], tree: &[(usize, Token)], mut node: usize) -> Vec<Token> {
     way
 }
 
-fn engine(verifier: &str, paths: usize, target: u64) -> Speculative<Markov, Markov> {
-    let settings = Settings {
+fn settings(verifier: &str, paths: usize) -> Settings {
+    Settings {
         paths,
         length: 3,
         verifier: verifier.parse::<Verifier>().unwrap(),
         draft_sampling: Sampling { temperature: 1.3, ..Sampling::default() },
         ..Settings::default()
-    };
+    }
+}
+
+fn engine(verifier: &str, paths: usize, target: u64) -> Speculative<Markov, Markov> {
     let model = |salt| Markov { salt, ..Markov::default() };
-    Speculative::new(model(1), model(target), settings).unwrap()
+    Speculative::new(model(1), model(target), settings(verifier, paths)).unwrap()
 }
 
 /// How often each text of three tokens came out after [0], out of 20,000.
@@ -158,6 +163,91 @@ fn a_text_depends_on_its_seed_and_not_on_the_batch() {
         let statistics = batch.statistics();
         assert_eq!(statistics.tokens, together.iter().map(Vec::len).sum::<usize>() as u64);
         assert!(statistics.block_efficiency() > 1.0 && statistics.target_calls < statistics.rounds);
+    }
+}
+
+/// As a device would: the loop gets handles, the laws stay in a table of its own.
+#[derive(Default)]
+struct Remote {
+    laws: Vec<LogitRow>,
+    /// Whether to look a token up in the wrong row: what the test must notice.
+    confused: bool,
+}
+
+impl Sampler<Vec<f32>> for Remote {
+    type Law = usize;
+
+    fn laws(&mut self, rows: Vec<Vec<f32>>, source: &Source<'_>) -> Result<Vec<usize>, SampleError> {
+        let first = self.laws.len();
+        self.laws.extend(HostSampler.laws(rows, source)?);
+        Ok((first..self.laws.len()).collect())
+    }
+
+    fn draw(&mut self, leaves: &[Leaf<'_, usize>]) -> Result<Vec<Vec<Token>>, SampleError> {
+        let law = |handle: usize| &self.laws[if self.confused { handle.saturating_sub(1) } else { handle }];
+        let leaf = |&Leaf { law: &handle, depth, paths, coins }: &_| Leaf { law: law(handle), depth, paths, coins };
+        <HostSampler as Sampler<Vec<f32>>>::draw(&mut HostSampler, &leaves.iter().map(leaf).collect::<Vec<_>>())
+    }
+
+    /// Builds each round anew from its paths. The nodes come in another order, so the outcome is found by its tokens.
+    fn verify(
+        &mut self,
+        rounds: &[(&Round<usize>, RoundCoins)],
+        verifier: Verifier,
+    ) -> Result<Vec<Outcome>, SampleError> {
+        let mut outcomes = Vec::new();
+        for &(round, coins) in rounds {
+            let tree = round.tree();
+            let nodes = tree.paths();
+            let tokens: Vec<_> = nodes.iter().map(|path| tree.tokens(path[path.len() - 1])).collect();
+            let tokens: Vec<&[Token]> = tokens.iter().map(Vec::as_slice).collect();
+            let find = |tokens: &[Token]| tokens.iter().fold(ROOT, |node, &token| tree.child(node, token).unwrap());
+            let rebuilt = DraftTree::recorded(&tokens, |path, t| {
+                Ok::<_, PathError>(self.laws[*round.pair(nodes[path][t]).unwrap().0].clone())
+            });
+            let mut rebuilt = rebuilt.map_err(SampleError::Path)?;
+            for node in rebuilt.open().into_iter().filter(|&node| node != ROOT) {
+                if tree.is_ended(find(&rebuilt.tokens(node))) {
+                    rebuilt.end(node).map_err(SampleError::Path)?;
+                }
+            }
+            let names: Vec<_> = (0..rebuilt.len()).map(|node| rebuilt.tokens(node)).collect();
+            let rebuilt =
+                rebuilt.score(|node| Ok::<_, PathError>(self.laws[*round.target(find(&names[node])).unwrap()].clone()));
+            let rebuilt = rebuilt.map_err(SampleError::Path)?;
+            let outcome =
+                <HostSampler as Sampler<Vec<f32>>>::verify(&mut HostSampler, &[(&rebuilt, coins)], verifier)?[0];
+            outcomes.push(Outcome { node: find(&names[outcome.node]), ..outcome });
+        }
+        Ok(outcomes)
+    }
+}
+
+fn texts<S: Sampler<Vec<f32>>>(verifier: &str, paths: usize, sampler: S) -> Result<Vec<Vec<Token>>, String> {
+    let model = |salt| Markov { salt, ..Markov::default() };
+    let settings = Settings { stop: vec![2], length: 4, ..settings(verifier, paths) };
+    let mut engine = Speculative::with_sampler(model(1), model(2), settings, sampler).unwrap();
+    let mut texts = vec![Vec::new(); 8];
+    for seed in 0..8 {
+        engine.add(Request { prompt: vec![0, seed as Token % 3], seed, limit: 30 }).unwrap();
+    }
+    while !engine.is_idle() {
+        for progress in engine.round().map_err(|error| error.to_string())? {
+            texts[progress.request].extend(progress.tokens);
+        }
+    }
+    Ok(texts)
+}
+
+/// The loop sees handles only; the texts are those of the host, and a row mixed up shows.
+#[test]
+fn laws_may_stay_elsewhere() {
+    for (verifier, paths) in [("kseq", 3), ("traversal", 3), ("path", 4), ("block", 1)] {
+        let host = texts(verifier, paths, HostSampler).unwrap();
+        assert_eq!(host, texts(verifier, paths, Remote::default()).unwrap(), "{verifier}, K {paths}");
+        assert!(host.iter().any(|text| text.last() == Some(&2)) && host.iter().map(Vec::len).max() > Some(4));
+        let control = texts(verifier, paths, Remote { confused: true, ..Remote::default() });
+        assert!(control != Ok(host), "{verifier}, K {paths}: a mixed-up row passes");
     }
 }
 

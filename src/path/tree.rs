@@ -39,31 +39,6 @@ struct Node<R> {
 }
 
 impl<R: Row> DraftTree<R> {
-    /// A tree of `paths` paths that are all at the root.
-    ///
-    /// # Errors
-    /// `paths` is 0 or more than [`MAX_DRAFTS`].
-    pub fn new(paths: usize) -> Result<Self, PathError> {
-        if !(1..=MAX_DRAFTS).contains(&paths) {
-            return Err(PathError::Paths { paths });
-        }
-        let root = Node {
-            token: 0,
-            parent: ROOT,
-            depth: 0,
-            children: Vec::new(),
-            paths: (0..paths).collect(),
-            draft: None,
-            ended: false,
-        };
-        Ok(DraftTree { nodes: vec![root], paths: vec![vec![ROOT]; paths] })
-    }
-
-    /// The leaves at which the text has not ended, in the order in which they came to be.
-    pub fn open(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|&i| self.nodes[i].children.is_empty() && !self.nodes[i].ended).collect()
-    }
-
     /// Every path that is at the leaf `node` draws its next token from `law`, the `i`-th path with the coin
     /// ([`Purpose::Draft`], depth of the node, `i`). Returns the new nodes, one for each different token. `O(V)` a path.
     ///
@@ -76,25 +51,9 @@ impl<R: Row> DraftTree<R> {
         {
             return Err(PathError::Vocabulary { node, draft: first.vocab(), other: law.vocab() });
         }
-        for path in self.nodes[node].paths.clone() {
-            let token = law.draw(coins.coin(Purpose::Draft, depth, path));
-            self.append(node, path, token);
-        }
-        self.nodes[node].draft = Some(law);
-        Ok(self.nodes[node].children.clone())
-    }
-
-    /// Marks a leaf as the end of the text: no token follows it, and the target's scores after it are not needed.
-    ///
-    /// # Errors
-    /// `node` is no open leaf, or the root.
-    pub fn end(&mut self, node: usize) -> Result<(), PathError> {
-        self.check_leaf(node)?;
-        if node == ROOT {
-            return Err(PathError::NoLeaf { node });
-        }
-        self.nodes[node].ended = true;
-        Ok(())
+        let coins = self.nodes[node].paths.iter().map(|&path| coins.coin(Purpose::Draft, depth, path));
+        let tokens: Vec<Token> = coins.map(|coin| law.draw(coin)).collect();
+        self.drawn(node, law, &tokens)
     }
 
     /// Recorded drafts: `paths[i]` holds the tokens of path `i`, `law(i, t)` the law that its token `t` was drawn from.
@@ -155,7 +114,64 @@ impl<R: Row> DraftTree<R> {
                 }
             }
         }
-        Ok(Round { tree: self, targets, vocab })
+        Ok(self.with_targets(targets, vocab))
+    }
+}
+
+impl<R> DraftTree<R> {
+    /// A tree of `paths` paths that are all at the root.
+    ///
+    /// # Errors
+    /// `paths` is 0 or more than [`MAX_DRAFTS`].
+    pub fn new(paths: usize) -> Result<Self, PathError> {
+        if !(1..=MAX_DRAFTS).contains(&paths) {
+            return Err(PathError::Paths { paths });
+        }
+        let root = Node {
+            token: 0,
+            parent: ROOT,
+            depth: 0,
+            children: Vec::new(),
+            paths: (0..paths).collect(),
+            draft: None,
+            ended: false,
+        };
+        Ok(DraftTree { nodes: vec![root], paths: vec![vec![ROOT]; paths] })
+    }
+
+    /// The leaves at which the text has not ended, in the order in which they came to be.
+    pub fn open(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&i| self.nodes[i].children.is_empty() && !self.nodes[i].ended).collect()
+    }
+
+    /// Marks a leaf as the end of the text: no token follows it, and the target's scores after it are not needed.
+    ///
+    /// # Errors
+    /// `node` is no open leaf, or the root.
+    pub fn end(&mut self, node: usize) -> Result<(), PathError> {
+        self.check_leaf(node)?;
+        if node == ROOT {
+            return Err(PathError::NoLeaf { node });
+        }
+        self.nodes[node].ended = true;
+        Ok(())
+    }
+
+    /// As [`draw`](DraftTree::draw), the tokens having been drawn from `law` by whoever holds its scores: one for each path
+    /// at the leaf, in order.
+    pub(crate) fn drawn(&mut self, node: usize, law: R, tokens: &[Token]) -> Result<Vec<usize>, PathError> {
+        self.check_leaf(node)?;
+        for (path, &token) in self.nodes[node].paths.clone().into_iter().zip(tokens) {
+            self.append(node, path, token);
+        }
+        self.nodes[node].draft = Some(law);
+        Ok(self.nodes[node].children.clone())
+    }
+
+    /// The round that this tree makes with the target's laws at the nodes at which the text has not ended, `None` at the
+    /// others. All laws are over `vocab` tokens.
+    pub(crate) fn with_targets(self, targets: Vec<Option<R>>, vocab: usize) -> Round<R> {
+        Round { tree: self, targets, vocab }
     }
 
     fn check_leaf(&self, node: usize) -> Result<usize, PathError> {
@@ -179,9 +195,7 @@ impl<R: Row> DraftTree<R> {
         self.nodes[child].paths.push(path);
         self.paths[path].push(child);
     }
-}
 
-impl<R> DraftTree<R> {
     /// The number of nodes, the root included.
     pub fn len(&self) -> usize {
         self.nodes.len()
