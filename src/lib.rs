@@ -30,3 +30,8 @@ pub use pmf::{Coin, Pmf, Sampling, Token};
 pub use problem::{Laws, Problem};
 pub use rule::Rule;
 pub use selector::{Acceptance, Drawn, SelectError, Selection, Selector};
+
+// Runs without a GPU, and whether or not the crate is built for one.
+#[cfg(test)]
+#[path = "gpu/kernels/tests.rs"]
+mod kernel_tests;

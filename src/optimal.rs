@@ -275,6 +275,11 @@ impl<L: Laws> OptimalLinear<L> {
 
     fn label(&self, token: Token, coin: Coin) -> f64 {
         let (p, q) = self.laws.masses(token);
+        self.label_of(p, q, coin)
+    }
+
+    /// The label of a draft of masses `p` and `q`.
+    pub(crate) fn label_of(&self, p: f64, q: f64, coin: Coin) -> f64 {
         let Placement { first, second } = self.placement(p, q);
         // One coin picks the edge and, stretched back to [0, 1), the label.
         let (item, coin) = if coin.get() < first.1 {

@@ -1,0 +1,494 @@
+// Regions of [0, 1]: the functions of src/layout.rs over arrays of fixed capacity, in two steps.
+//
+// `lay_out` finds the blocks of the majorant and from them every item's mass, `slope·q` in a block of several. The
+// region of an item is built only where a draft has a label in it (`Windows`): a window needs those of its block that
+// are denser, and nothing of other blocks.
+//
+// The Rust code gives each region the mass that it was built with, this one the mass that was asked for: they differ by
+// the rounding of a root search, below 1e-12.
+
+#pragma once
+
+#include "classes.cuh"
+
+namespace draftpick {
+
+// The most rounds of a root search, and its relative precision.
+constexpr int ROUNDS = 60;
+constexpr double PRECISION = 16.0 * EPSILON;
+
+// An interval of labels: its lower end and its length.
+struct Segment {
+    double lo, len;
+};
+
+DRAFTPICK_DEVICE double top(Segment s) { return s.lo + s.len; }
+DRAFTPICK_DEVICE bool is_empty(Segment s) { return !(s.len > 0.0); }
+
+// Whether `above` begins where `below` ends, within rounding.
+DRAFTPICK_DEVICE bool touches(Segment below, Segment above) { return fabs(above.lo - top(below)) <= 4.0 * EPSILON; }
+DRAFTPICK_DEVICE Segment joined(Segment below, Segment above) { return Segment{below.lo, below.len + above.len}; }
+
+// The number of drafts, and its highest binary digit.
+struct Drafts {
+    int k;
+    int digit;
+};
+
+DRAFTPICK_DEVICE Drafts drafts(int k) {
+    int digit = 1;
+    while (2 * digit <= k) digit *= 2;
+    return Drafts{k, digit};
+}
+
+// (hi^k − lo^k)/(hi − lo): the mean of k·u^(k−1) over an interval, also an empty one.
+DRAFTPICK_DEVICE double mean_density(double lo, double hi, Drafts n) {
+    double h = 1.0, hi_n = hi, lo_n = lo;
+    for (int bit = n.digit >> 1; bit > 0; bit >>= 1) {
+        h *= hi_n + lo_n;
+        hi_n *= hi_n;
+        lo_n *= lo_n;
+        if (n.k & bit) {
+            h = hi * h + lo_n;
+            hi_n *= hi;
+            lo_n *= lo;
+        }
+    }
+    return h;
+}
+
+// k·u^(k−1).
+DRAFTPICK_DEVICE double point_density(double u, Drafts n) { return double(n.k) * power(u, n.k - 1); }
+
+// The probability that the largest of k uniform labels falls into a segment.
+DRAFTPICK_DEVICE double mass_of(Segment s, Drafts n) { return s.len * mean_density(s.lo, top(s), n); }
+
+DRAFTPICK_DEVICE double length_of(const Segment* region, int count) {
+    double length = 0.0;
+    for (int i = 0; i < count; i++) length += region[i].len;
+    return length;
+}
+
+// The label at the share `coin` of a region's length, its gaps closed.
+DRAFTPICK_DEVICE double label_in(const Segment* region, int count, double coin) {
+    double at = coin * length_of(region, count);
+    for (int i = 0; i < count; i++) {
+        if (at < region[i].len) return region[i].lo + at;
+        at -= region[i].len;
+    }
+    return top(region[count - 1]);
+}
+
+// A point of the base region: the segment it lies in and its distance from the segment's lower end.
+struct Cut {
+    double at;
+    int segment;
+};
+
+// The items of a region and the blocks of their majorant. There is room for as many numbers as items in each array, and
+// for one more in `cuts` and `starts`.
+struct Layout {
+    int count;
+    // Each item's draft mass, as a length of labels, and target mass; highest ratio first.
+    const Mass* items;
+    // The items' lengths, end to end, cut the base.
+    Cut* cuts;
+    // The probability that the largest label falls into each item's region.
+    double* masses;
+    // The number of blocks; the item that each starts with, the mass and the slope of each.
+    int blocks;
+    unsigned short* starts;
+    double* block_masses;
+    double* slopes;
+    // The block of each item.
+    unsigned short* block_of;
+};
+
+// The segment of the base between two cuts that lies in its segment i.
+DRAFTPICK_DEVICE Segment piece(const Segment* base, Cut from, Cut to, int i) {
+    const double start = i == from.segment ? from.at : 0.0;
+    const double end = i == to.segment ? to.at : base[i].len;
+    return Segment{base[i].lo + start, larger(end - start, 0.0)};
+}
+
+// The points at which the items' lengths, end to end, cut the base.
+DRAFTPICK_DEVICE void cut_points(const Segment* base, int segments, Layout& layout) {
+    Cut cut{0.0, 0};
+    layout.cuts[0] = cut;
+    double room = base[0].len;
+    for (int i = 0; i < layout.count; i++) {
+        double left = layout.items[i].p;
+        while (left > room - cut.at && cut.segment + 1 < segments) {
+            left -= room - cut.at;
+            cut = Cut{0.0, cut.segment + 1};
+            room = base[cut.segment].len;
+        }
+        cut.at = smaller(cut.at + left, room);
+        layout.cuts[i + 1] = cut;
+    }
+    // Rounding must not leave a rest that nobody owns.
+    layout.cuts[layout.count] = Cut{base[segments - 1].len, segments - 1};
+}
+
+// Pools adjacent blocks whose slopes do not fall; the number of blocks that remain. The first block is in registers, the
+// others lie at or before the items that they start with. One lane's work.
+DRAFTPICK_DEVICE int pool(Layout& layout) {
+    int below = 0, start = 0;
+    double mass = layout.block_masses[0], q = layout.items[0].q, slope = layout.slopes[0];
+    bool open = true;
+    for (int i = 1; i < layout.count; i++) {
+        int new_start = i;
+        double new_mass = layout.block_masses[i], new_q = layout.items[i].q, new_slope = layout.slopes[i];
+        while (open && new_slope >= slope) {
+            new_mass = mass + new_mass;
+            new_q = q + new_q;
+            new_slope = new_mass / new_q;
+            new_start = start;
+            open = below > 0;
+            if (open) {
+                below -= 1;
+                start = layout.starts[below];
+                mass = layout.block_masses[below];
+                q = layout.masses[below];
+                slope = layout.slopes[below];
+            }
+        }
+        if (open) {
+            layout.starts[below] = (unsigned short)start;
+            layout.block_masses[below] = mass;
+            layout.masses[below] = q;
+            layout.slopes[below] = slope;
+            below += 1;
+        }
+        start = new_start;
+        mass = new_mass;
+        q = new_q;
+        slope = new_slope;
+        open = true;
+    }
+    layout.starts[below] = (unsigned short)start;
+    layout.block_masses[below] = mass;
+    layout.slopes[below] = slope;
+    layout.starts[below + 1] = (unsigned short)layout.count;
+    return below + 1;
+}
+
+// Finds the blocks and the items' masses over `base`, whose segments are ascending and as long together as the items'
+// lengths.
+template <class Team>
+DRAFTPICK_CALL void lay_out(const Team& team, const Segment* base, int segments, Drafts n, Layout& layout) {
+    if (team.lane() == 0) cut_points(base, segments, layout);
+    team.sync();
+    for (int i = team.lane(); i < layout.count; i += Team::LANES) {
+        const Cut from = layout.cuts[i], to = layout.cuts[i + 1];
+        double mass = 0.0;
+        if (from.segment == to.segment) {
+            // Not the difference of the cuts: rounding may have made that 0 for a tiny item.
+            const double lo = base[from.segment].lo;
+            mass = layout.items[i].p * mean_density(lo + from.at, lo + to.at, n);
+        } else {
+            for (int s = from.segment; s <= to.segment; s++) mass += mass_of(piece(base, from, to, s), n);
+        }
+        layout.block_masses[i] = mass;
+        layout.slopes[i] = mass / layout.items[i].q;
+    }
+    team.sync();
+    layout.blocks = team.from(team.lane() == 0 ? pool(layout) : 0, 0);
+    team.sync();
+    for (int b = team.lane(); b < layout.blocks; b += Team::LANES) {
+        const int start = layout.starts[b], end = layout.starts[b + 1];
+        for (int i = start; i < end; i++) {
+            layout.block_of[i] = (unsigned short)b;
+            layout.masses[i] = end - start == 1 ? layout.block_masses[b] : layout.slopes[b] * layout.items[i].q;
+        }
+    }
+    team.sync();
+}
+
+// The part of a block that no item owns yet, split at a cursor, and the window being cut out of it at the cursor.
+struct Windows {
+    // The free segments below the cursor, from the front, and those above it, from the back; on either side the last one
+    // added is next to the cursor.
+    Segment* free;
+    int capacity, left, right;
+    // The window, ascending, as a ring of a capacity that is a power of 2.
+    Segment* window;
+    int ring, head, count;
+    // Whether something did not fit.
+    bool full;
+
+    DRAFTPICK_DEVICE Segment& at(int i) { return window[(head + i) & (ring - 1)]; }
+    DRAFTPICK_DEVICE Segment& below() { return free[left - 1]; }
+    DRAFTPICK_DEVICE Segment& above() { return free[capacity - right]; }
+
+    DRAFTPICK_DEVICE void push_left(Segment s) {
+        if (is_empty(s)) return;
+        if (left > 0 && touches(below(), s)) {
+            below() = joined(below(), s);
+        } else if (left + right < capacity) {
+            free[left++] = s;
+        } else {
+            full = true;
+        }
+    }
+    DRAFTPICK_DEVICE void push_right(Segment s) {
+        if (is_empty(s)) return;
+        if (right > 0 && touches(s, above())) {
+            above() = joined(s, above());
+        } else if (left + right < capacity) {
+            free[capacity - ++right] = s;
+        } else {
+            full = true;
+        }
+    }
+    DRAFTPICK_DEVICE void push_front(Segment s) {
+        if (count > 0 && is_empty(s)) return;
+        if (count > 0 && touches(s, at(0))) {
+            at(0) = joined(s, at(0));
+        } else if (count < ring) {
+            head = (head + ring - 1) & (ring - 1);
+            count += 1;
+            at(0) = s;
+        } else {
+            full = true;
+        }
+    }
+    DRAFTPICK_DEVICE void push_back(Segment s) {
+        if (count > 0 && is_empty(s)) return;
+        if (count > 0 && touches(at(count - 1), s)) {
+            at(count - 1) = joined(at(count - 1), s);
+        } else if (count < ring) {
+            count += 1;
+            at(count - 1) = s;
+        } else {
+            full = true;
+        }
+    }
+    // Drops empty segments next to the cursor; whether one is left.
+    DRAFTPICK_DEVICE bool has_left() {
+        while (left > 0 && is_empty(below())) left -= 1;
+        return left > 0;
+    }
+    DRAFTPICK_DEVICE bool has_right() {
+        while (right > 0 && is_empty(above())) right -= 1;
+        return right > 0;
+    }
+    // Drops empty segments at an end of the window, but for the last; whether the one there has length.
+    DRAFTPICK_DEVICE bool has_back() {
+        while (count > 1 && is_empty(at(count - 1))) count -= 1;
+        return count > 0 && !is_empty(at(count - 1));
+    }
+    DRAFTPICK_DEVICE bool has_front() {
+        while (count > 1 && is_empty(at(0))) {
+            head = (head + 1) & (ring - 1);
+            count -= 1;
+        }
+        return count > 0 && !is_empty(at(0));
+    }
+    DRAFTPICK_DEVICE void drop_front() {
+        head = (head + 1) & (ring - 1);
+        count -= 1;
+    }
+    // An empty segment at the cursor, for an item too thin for f64.
+    DRAFTPICK_DEVICE Segment point() {
+        return Segment{left > 0 ? top(below()) : right > 0 ? above().lo : 0.0, 0.0};
+    }
+
+    DRAFTPICK_DEVICE void reset(const Segment* base, Cut from, Cut to) {
+        left = right = 0;
+        for (int s = from.segment; s <= to.segment; s++) {
+            if (left < capacity) {
+                free[left++] = piece(base, from, to, s);
+            } else {
+                full = true;
+            }
+        }
+    }
+
+    // Fills the window with length `p` from below the cursor, and from above where that is not enough.
+    DRAFTPICK_DEVICE void gather(double p) {
+        double missing = p;
+        while (missing > 0.0 && has_left()) {
+            const Segment next = below();
+            left -= 1;
+            const double taken = clamped(missing, 0.0, next.len);
+            const Segment low{next.lo, next.len - taken};
+            push_left(low);
+            missing -= taken;
+            push_front(Segment{top(low), taken});
+        }
+        while (missing > 0.0 && has_right()) {
+            const Segment next = above();
+            right -= 1;
+            const double taken = clamped(missing, 0.0, next.len);
+            push_right(Segment{next.lo + taken, next.len - taken});
+            missing -= taken;
+            push_back(Segment{next.lo, taken});
+        }
+        if (count == 0) push_back(point());
+    }
+
+    DRAFTPICK_DEVICE double window_mass(Drafts n) {
+        double mass = 0.0;
+        for (int i = 0; i < count; i++) mass += mass_of(at(i), n);
+        return mass;
+    }
+
+    // Cuts out the window of length `p` whose mean density is `density`, or the nearest there is.
+    DRAFTPICK_CALL void take(double p, double density, Drafts n);
+
+    // Makes all that is left the window.
+    DRAFTPICK_DEVICE void take_rest() {
+        count = 0;
+        for (; left > 0; left--) push_front(below());
+        for (; right > 0; right--) push_back(above());
+        if (count == 0) push_back(point());
+    }
+};
+
+// The t in [0, step] with moved(t) = wanted, `step` if `moved` does not get that far: Newton's method from the chord,
+// kept inside a bracket.
+template <class Moved, class Slope>
+DRAFTPICK_DEVICE double root(double wanted, double step, double scale, const Moved& moved, const Slope& slope) {
+    const double whole = moved(step);
+    if (fabs(whole) <= fabs(wanted)) return step;
+    double lower = 0.0, upper = step;
+    double t = step * (wanted / whole);
+    for (int round = 0; round < ROUNDS; round++) {
+        const double error = moved(t) - wanted;
+        if (fabs(error) <= PRECISION * scale || upper - lower <= PRECISION * upper) break;
+        if ((error > 0.0) == (wanted > 0.0)) {
+            upper = t;
+        } else {
+            lower = t;
+        }
+        const double next = t - error / slope(t);
+        t = next > lower && next < upper ? next : 0.5 * (lower + upper);
+    }
+    return t;
+}
+
+// How far above the lower end of `segment` the window of length `length` inside it begins that has mean density
+// `density`, which is not more than the topmost window has; 0 where even the bottommost window is denser.
+DRAFTPICK_DEVICE double slide(Segment segment, double length, double density, Drafts n) {
+    double lower = 0.0, upper = segment.len - length;
+    auto excess = [&](double at) { return mean_density(segment.lo + at, segment.lo + at + length, n) - density; };
+    // With one draft every density is 1.
+    if (n.k == 1 || excess(lower) >= 0.0) return lower;
+    const Drafts fewer = drafts(n.k - 1);
+    // The density k·u^(k−1) at the window's middle is right for a short window; Newton's method does the rest.
+    double at = pow(density / double(n.k), 1.0 / (double(n.k) - 1.0)) - 0.5 * length - segment.lo;
+    for (int round = 0; round < ROUNDS; round++) {
+        if (!(at > lower && at < upper)) at = 0.5 * (lower + upper);
+        const double error = excess(at);
+        if (fabs(error) <= PRECISION * density || upper - lower <= PRECISION * upper) break;
+        if (error > 0.0) {
+            upper = at;
+        } else {
+            lower = at;
+        }
+        // The derivative of the mean density is (k·hi^(k−1) − k·lo^(k−1))/length.
+        const double lo = segment.lo + at;
+        at -= error / (double(n.k) * mean_density(lo, lo + length, fewer));
+    }
+    return clamped(at, 0.0, segment.len - length);
+}
+
+DRAFTPICK_CALL void Windows::take(double p, double density, Drafts n) {
+    count = 0;
+    gather(p);
+    double length = 0.0;
+    for (int i = 0; i < count; i++) length += at(i).len;
+    const double wanted = density * length;
+    double mass = window_mass(n);
+    // Down: the window's top goes to the right of the cursor, as much comes in from the left below it.
+    while (mass > wanted && has_back() && has_left()) {
+        const Segment highest = at(count - 1), next = below();
+        left -= 1;
+        if (count == 1 && touches(next, highest)) {
+            // Nothing is in the way: the whole window slides, not one length of it after the other.
+            const Segment both = joined(next, highest);
+            const double under = slide(both, highest.len, density, n);
+            const double taken = clamped(under, 0.0, both.len);
+            const Segment rest{both.lo + taken, both.len - taken};
+            const double kept = clamped(highest.len, 0.0, rest.len);
+            const Segment slid{rest.lo, kept};
+            at(0) = slid;
+            push_left(Segment{both.lo, taken});
+            push_right(Segment{rest.lo + kept, rest.len - kept});
+            if (under > 0.0) break;
+            mass = mass_of(slid, n);
+            continue;
+        }
+        const double step = smaller(highest.len, next.len);
+        // Times t, not the difference of the ends: that has only the digits of the labels.
+        const double high = top(highest), low = top(next);
+        auto moved = [&](double t) { return t * (mean_density(low - t, low, n) - mean_density(high - t, high, n)); };
+        auto slope = [&](double t) { return point_density(low - t, n) - point_density(high - t, n); };
+        const double t = root(wanted - mass, step, wanted, moved, slope);
+        mass += moved(t);
+        count -= 1;
+        const double of_next = clamped(t, 0.0, next.len), of_top = clamped(t, 0.0, highest.len);
+        const Segment next_low{next.lo, next.len - of_next}, top_low{highest.lo, highest.len - of_top};
+        push_back(top_low);
+        push_left(next_low);
+        push_right(Segment{top(top_low), of_top});
+        push_front(Segment{top(next_low), of_next});
+        if (t < step) break;
+    }
+    // Up: the window's bottom goes to the left of the cursor, as much comes in from the right above it. One window
+    // length above the cursor lies what a denser window left behind; only rounding could ask for more.
+    double risen = 0.0;
+    while (mass < wanted && risen < length && has_front() && has_right()) {
+        const Segment lowest = at(0), next = above();
+        const double step = smaller(lowest.len, next.len);
+        auto moved = [&](double t) {
+            return t * (mean_density(next.lo, next.lo + t, n) - mean_density(lowest.lo, lowest.lo + t, n));
+        };
+        auto slope = [&](double t) { return point_density(next.lo + t, n) - point_density(lowest.lo + t, n); };
+        const double t = root(wanted - mass, step, wanted, moved, slope);
+        mass += moved(t);
+        risen += step;
+        drop_front();
+        right -= 1;
+        const double of_lowest = clamped(t, 0.0, lowest.len), of_next = clamped(t, 0.0, next.len);
+        push_front(Segment{lowest.lo + of_lowest, lowest.len - of_lowest});
+        push_right(Segment{next.lo + of_next, next.len - of_next});
+        push_left(Segment{lowest.lo, of_lowest});
+        push_back(Segment{next.lo, of_next});
+        if (t < step) break;
+    }
+}
+
+// Builds the regions of the items of block `b` from its densest, the last, down to item `lowest`, and hands each to
+// `found(item, windows)`. One lane's work.
+template <class Found>
+DRAFTPICK_DEVICE void cut_windows(
+    const Segment* base, const Layout& layout, Drafts n, int b, int lowest, Windows& windows, const Found& found
+) {
+    const int start = layout.starts[b], end = layout.starts[b + 1];
+    windows.head = windows.count = 0;
+    windows.reset(base, layout.cuts[start], layout.cuts[end]);
+    for (int i = end - 1; i >= lowest && !windows.full; i--) {
+        if (end - start == 1) {
+            // The pieces as they are, joined or not.
+            windows.count = 0;
+            for (int s = 0; s < windows.left; s++) {
+                if (windows.count == windows.ring) {
+                    windows.full = true;
+                    break;
+                }
+                windows.count += 1;
+                windows.at(windows.count - 1) = windows.free[s];
+            }
+        } else if (i == start) {
+            windows.take_rest();
+        } else {
+            const Mass item = layout.items[i];
+            windows.take(item.p, layout.slopes[b] * (item.q / item.p), n);
+        }
+        found(i, windows);
+    }
+}
+
+}  // namespace draftpick

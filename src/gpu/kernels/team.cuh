@@ -1,0 +1,112 @@
+// What lets one source serve the GPU and a plain C++17 compiler: marks for device functions, and teams.
+//
+// A team is a group of lanes that run a function together: the 32 lanes of a warp on the GPU, one alone anywhere. Sums
+// and searches go through the team; with one lane they are the loops of the Rust code, in its order, so that a host
+// build compares equal to it. Under NVRTC, which has none, no header of the system is included.
+
+#pragma once
+
+#ifdef __CUDACC__
+#define DRAFTPICK_DEVICE __device__ __forceinline__
+#define DRAFTPICK_CALL __device__ __noinline__
+#else
+#include <cmath>
+#define DRAFTPICK_DEVICE inline
+#define DRAFTPICK_CALL inline
+#endif
+
+namespace draftpick {
+
+#ifndef __CUDACC__
+using std::exp;
+using std::expm1;
+using std::floor;
+using std::ceil;
+using std::log;
+using std::log1p;
+using std::pow;
+using std::fabs;
+#endif
+
+// The distance from 1 to the next number of f64.
+constexpr double EPSILON = 2.220446049250313e-16;
+
+// What a fixed capacity does not hold is reported.
+enum Status : int {
+    OK = 0,
+    // More ratio edges than there is room for.
+    TOO_MANY_EDGES = 1,
+    // A region or a free list of more segments than there is room for.
+    TOO_MANY_SEGMENTS = 2,
+    // The residual law has no mass.
+    NO_RESIDUAL = 3,
+};
+
+DRAFTPICK_DEVICE double larger(double a, double b) { return a > b ? a : b; }
+DRAFTPICK_DEVICE double smaller(double a, double b) { return a < b ? a : b; }
+DRAFTPICK_DEVICE int larger(int a, int b) { return a > b ? a : b; }
+DRAFTPICK_DEVICE int smaller(int a, int b) { return a < b ? a : b; }
+
+// f64 to f64, NaN passed through, as `f64::clamp`.
+DRAFTPICK_DEVICE double clamped(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+
+// One lane.
+struct One {
+    static constexpr int LANES = 1;
+    DRAFTPICK_DEVICE int lane() const { return 0; }
+    DRAFTPICK_DEVICE void sync() const {}
+    // Σ over the lanes, for all of them.
+    DRAFTPICK_DEVICE double sum(double x) const { return x; }
+    // The largest over the lanes, for all of them.
+    DRAFTPICK_DEVICE double max(double x) const { return x; }
+    // Σ over the lanes up to and with this one.
+    DRAFTPICK_DEVICE double scan(double x) const { return x; }
+    // What `lane` holds.
+    DRAFTPICK_DEVICE double from(double x, int) const { return x; }
+    DRAFTPICK_DEVICE int from(int x, int) const { return x; }
+    // The first lane for which `yes` holds, or LANES.
+    DRAFTPICK_DEVICE int first(bool yes) const { return yes ? 0 : 1; }
+    // The number of lanes before this one, and in all, for which `yes` holds.
+    DRAFTPICK_DEVICE int before(bool yes, int& all) const {
+        all = yes ? 1 : 0;
+        return 0;
+    }
+};
+
+#ifdef __CUDACC__
+// The 32 lanes of a warp, all of them present.
+struct Warp {
+    static constexpr int LANES = 32;
+    static constexpr unsigned ALL = 0xffffffffu;
+    DRAFTPICK_DEVICE int lane() const { return threadIdx.x & 31; }
+    DRAFTPICK_DEVICE void sync() const { __syncwarp(); }
+    DRAFTPICK_DEVICE double sum(double x) const {
+        for (int step = 16; step > 0; step >>= 1) x += __shfl_xor_sync(ALL, x, step);
+        return x;
+    }
+    DRAFTPICK_DEVICE double max(double x) const {
+        for (int step = 16; step > 0; step >>= 1) x = larger(x, __shfl_xor_sync(ALL, x, step));
+        return x;
+    }
+    DRAFTPICK_DEVICE double scan(double x) const {
+        for (int step = 1; step < LANES; step <<= 1) {
+            const double below = __shfl_up_sync(ALL, x, step);
+            if (lane() >= step) x += below;
+        }
+        return x;
+    }
+    DRAFTPICK_DEVICE double from(double x, int lane) const { return __shfl_sync(ALL, x, lane); }
+    DRAFTPICK_DEVICE int from(int x, int lane) const { return __shfl_sync(ALL, x, lane); }
+    DRAFTPICK_DEVICE int first(bool yes) const {
+        const unsigned found = __ballot_sync(ALL, yes);
+        return found == 0 ? LANES : __ffs(int(found)) - 1;
+    }
+    DRAFTPICK_DEVICE int before(bool yes, int& all) const {
+        const unsigned found = __ballot_sync(ALL, yes);
+        all = __popc(found);
+        return __popc(found & ((1u << lane()) - 1));
+    }
+};
+#endif
+
+}  // namespace draftpick
