@@ -11,6 +11,7 @@ pub mod layout;
 #[cfg(feature = "lp")]
 pub mod lp;
 pub mod maximal;
+pub mod mec;
 pub mod optimal;
 pub mod path;
 pub mod pmf;

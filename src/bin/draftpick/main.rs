@@ -8,6 +8,7 @@ mod contest;
 mod exact;
 mod generate;
 mod measure;
+mod mec;
 mod output;
 mod paths;
 mod picture;
@@ -35,6 +36,8 @@ enum Command {
     Solve(solve::Args),
     /// What each rule attains on recorded scores, beside the optimum
     Compare(compare::Args),
+    /// Minimum-entropy couplings: of laws, through a bottleneck, in a game
+    Mec(mec::Args),
     /// Text from a draft and a target model, and what speculative decoding makes of them
     Generate(generate::Args),
 }
@@ -54,6 +57,7 @@ fn run(command: &Command) -> anyhow::Result<Verdict> {
     match command {
         Command::Solve(args) => solve::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Mec(args) => mec::run(args),
         Command::Generate(args) => generate::run(args),
     }
 }

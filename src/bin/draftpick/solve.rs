@@ -149,7 +149,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
 }
 
 /// Reads a law from the command line.
-fn law(option: &'static str, list: &str, normalize: bool) -> anyhow::Result<Pmf> {
+pub fn law(option: &'static str, list: &str, normalize: bool) -> anyhow::Result<Pmf> {
     let mut numbers = Vec::new();
     for (i, number) in list.split(',').enumerate() {
         let number = number.trim();
