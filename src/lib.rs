@@ -4,6 +4,7 @@ pub mod bound;
 mod classes;
 pub mod coupling;
 pub mod decode;
+pub mod engine;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod kseq;

@@ -8,6 +8,7 @@ use crate::maximal::Maximal;
 use crate::optimal::{DEFAULT_CLASSES, Optimal, OptimalLinear};
 use crate::problem::{Laws, Problem};
 use crate::recursive::{Recursive, RecursiveDistinct};
+use crate::scan::Scan;
 use crate::selector::Selector;
 
 /// A selection rule of this crate.
@@ -63,12 +64,29 @@ impl Rule {
     }
 
     /// Prepares the rule for a problem. `O(V)` to `O(V log V)`.
-    pub fn prepare(self, problem: &Problem) -> Box<dyn Selector + '_> {
+    pub fn prepare(self, problem: &Problem) -> Box<dyn Selector + Send + Sync + '_> {
         self.prepare_laws(problem, problem.k())
     }
 
+    /// Prepares the rule from two rows of logits. `O(classes)` to `O(V log V)`; [`Rule::Optimal`] attains the optimum
+    /// over ratio classes, as [`Scan::optimal_exact`] does.
+    pub fn prepare_scan<'a>(self, scan: &Scan<'a>) -> Box<dyn Selector + Send + Sync + 'a> {
+        match self {
+            Rule::Maximal => Box::new(scan.maximal()),
+            Rule::Recursive => Box::new(scan.recursive()),
+            Rule::RecursiveDistinct => Box::new(scan.recursive_distinct()),
+            Rule::KSeq => Box::new(scan.kseq()),
+            Rule::Optimal => Box::new(scan.optimal_exact()),
+            Rule::OptimalLinear => Box::new(scan.optimal()),
+        }
+    }
+
     /// Prepares the rule for `k` drafts of any laws.
-    pub(crate) fn prepare_laws<'a, L: Laws + Copy + 'a>(self, laws: L, k: usize) -> Box<dyn Selector + 'a> {
+    pub(crate) fn prepare_laws<'a, L: Laws + Copy + Send + Sync + 'a>(
+        self,
+        laws: L,
+        k: usize,
+    ) -> Box<dyn Selector + Send + Sync + 'a> {
         match self {
             Rule::Maximal => Box::new(Maximal::new(laws)),
             Rule::Recursive => Box::new(Recursive::with_laws(laws, k)),

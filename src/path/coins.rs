@@ -22,6 +22,22 @@ pub enum Purpose {
     Residual,
 }
 
+impl Purpose {
+    /// All purposes, each at the place of its [`number`](Purpose::number).
+    pub const ALL: [Purpose; 5] = [Purpose::Draft, Purpose::Edge, Purpose::Label, Purpose::Accept, Purpose::Residual];
+
+    /// The number of the purpose in an address: part of what makes two machines agree on a coin.
+    pub fn number(self) -> u32 {
+        match self {
+            Purpose::Draft => 0,
+            Purpose::Edge => 1,
+            Purpose::Label => 2,
+            Purpose::Accept => 3,
+            Purpose::Residual => 4,
+        }
+    }
+}
+
 /// A source of coins: independent uniform numbers, one for each address.
 ///
 /// Implemented by [`RoundCoins`] and by functions. Asking twice for the same address must give the same coin.
@@ -53,14 +69,8 @@ pub struct RoundCoins {
 
 impl Coins for RoundCoins {
     fn coin(&self, purpose: Purpose, depth: usize, draft: usize) -> Coin {
-        let purpose = match purpose {
-            Purpose::Draft => 0,
-            Purpose::Edge => 1,
-            Purpose::Label => 2,
-            Purpose::Accept => 3,
-            Purpose::Residual => 4,
-        };
-        let counter = [self.start as u32, (self.start >> 32) as u32, depth as u32, purpose << 16 | draft as u32];
+        let what = purpose.number() << 16 | draft as u32;
+        let counter = [self.start as u32, (self.start >> 32) as u32, depth as u32, what];
         let [high, low, ..] = philox(counter, [self.seed as u32, (self.seed >> 32) as u32]);
         let bits = (u64::from(high) << 32 | u64::from(low)) >> 11;
         Coin::new(bits as f64 * (0.5 * f64::EPSILON)).expect("53 bits times 2⁻⁵³ are in [0, 1)")

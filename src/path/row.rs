@@ -101,52 +101,68 @@ impl sealed::Prepare for Pmf {
 }
 
 /// A row of f32 logits, its softmax being the law: temperature applied, filtered tokens at −∞.
+///
+/// The logits are the row's own, or with another `S` those of the caller: `&[f32]`, or `Cow<[f32]>` where some rows are
+/// read in place and others were filtered first.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LogitRow {
-    logits: Box<[f32]>,
+pub struct LogitRow<S = Box<[f32]>> {
+    logits: S,
     softmax: Softmax,
 }
 
 impl LogitRow {
-    /// Checks a row. `O(V)`.
+    /// Takes a row over. `O(V)`.
     ///
     /// # Errors
     /// The row is empty or longer than [`MAX_VOCAB`]; a logit is NaN or +∞; all are −∞. `name` (`"draft"` or
     /// `"target"`) is what the error calls the row.
     pub fn new(name: &'static str, logits: impl Into<Box<[f32]>>) -> Result<Self, ScanError> {
-        let logits = logits.into();
-        if !(1..=MAX_VOCAB).contains(&logits.len()) {
-            return Err(ScanError::Vocabulary { len: logits.len() });
+        Self::of(name, logits.into())
+    }
+}
+
+impl<S: AsRef<[f32]>> LogitRow<S> {
+    /// As [`new`](LogitRow::new), from whatever holds the logits.
+    ///
+    /// # Errors
+    /// As [`new`](LogitRow::new).
+    pub fn of(name: &'static str, logits: S) -> Result<Self, ScanError> {
+        let len = logits.as_ref().len();
+        if !(1..=MAX_VOCAB).contains(&len) {
+            return Err(ScanError::Vocabulary { len });
         }
-        let softmax = Softmax::new(name, &logits)?;
+        let softmax = Softmax::new(name, logits.as_ref())?;
         Ok(LogitRow { logits, softmax })
     }
 
     /// The logits.
     pub fn as_slice(&self) -> &[f32] {
-        &self.logits
+        self.logits.as_ref()
     }
 }
 
-impl Row for LogitRow {
+impl<S: AsRef<[f32]>> Row for LogitRow<S> {
     fn vocab(&self) -> usize {
-        self.logits.len()
+        self.as_slice().len()
     }
 
     fn mass(&self, token: Token) -> f64 {
-        self.softmax.mass(self.logits[token as usize])
+        self.softmax.mass(self.as_slice()[token as usize])
     }
 
     fn draw(&self, coin: Coin) -> Token {
-        self.softmax.draw(&self.logits, coin)
+        self.softmax.draw(self.as_slice(), coin)
     }
 }
 
-impl sealed::Prepare for LogitRow {
-    type Pair<'a> = LogitPair<'a>;
+impl<S: AsRef<[f32]>> sealed::Prepare for LogitRow<S> {
+    type Pair<'a>
+        = LogitPair<'a>
+    where
+        Self: 'a;
 
     fn pair<'a>(draft: &'a Self, target: &'a Self) -> Result<LogitPair<'a>, ScanError> {
-        Ok(LogitPair::new((&draft.logits, draft.softmax), (&target.logits, target.softmax)))
+        Ok(LogitPair::new((draft.as_slice(), draft.softmax), (target.as_slice(), target.softmax)))
     }
 
     fn selector<'a>(
@@ -155,19 +171,11 @@ impl sealed::Prepare for LogitRow {
         rule: Rule,
         k: usize,
     ) -> Result<Box<dyn Selector + 'a>, ScanError> {
-        let scan = Scan::new(&draft.logits, &target.logits, k)?;
-        Ok(match rule {
-            Rule::Maximal => Box::new(scan.maximal()),
-            Rule::Recursive => Box::new(scan.recursive()),
-            Rule::RecursiveDistinct => Box::new(scan.recursive_distinct()),
-            Rule::KSeq => Box::new(scan.kseq()),
-            Rule::Optimal => Box::new(scan.optimal_sorted()),
-            Rule::OptimalLinear => Box::new(scan.optimal()),
-        })
+        Ok(rule.prepare_scan(&Scan::new(draft.as_slice(), target.as_slice(), k)?))
     }
 
     fn count<'a>(draft: &'a Self, target: &'a Self, range: Range) -> Result<Counted<LogitPair<'a>>, ScanError> {
-        let (laws, edges, classes) = Scan::new(&draft.logits, &target.logits, range.k)?.counted(range.log_lowest);
+        let (laws, edges, classes) = Scan::new(draft.as_slice(), target.as_slice(), range.k)?.counted(range.log_lowest);
         Ok(Counted { laws, edges, classes })
     }
 }
