@@ -1,10 +1,11 @@
 # The one list of gates: what must pass before a change is taken. `make ci` runs them all; each runs alone too.
 
 CARGO ?= cargo
+PYTHON ?= python3
 
-.PHONY: ci fmt lint docs test bench-build bare cuda
+.PHONY: ci fmt lint docs test bench-build bare cuda python
 
-ci: fmt lint docs test bench-build bare cuda
+ci: fmt lint docs test bench-build bare cuda python
 
 # The code is formatted as rustfmt.toml says.
 fmt:
@@ -15,6 +16,7 @@ lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
 	$(CARGO) clippy --all-targets --features candle -- -D warnings
+	$(CARGO) clippy -p draftpick-python --all-targets -- -D warnings
 
 # The documentation builds and every link in it leads somewhere.
 docs:
@@ -40,7 +42,6 @@ bare:
 
 # The GPU's part: no warning, and every kernel compiles, warnings being errors, with NVIDIA's compiler from PyPI. No GPU
 # is needed; the tests that want one say that they were skipped.
-PYTHON ?= python3
 NVRTC := $(CURDIR)/target/nvrtc
 cuda: $(NVRTC)/installed
 	$(CARGO) clippy --all-targets --features cuda -- -D warnings
@@ -50,3 +51,10 @@ cuda: $(NVRTC)/installed
 $(NVRTC)/installed:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(NVRTC) 'nvidia-cuda-nvrtc==13.0.*'
 	touch $@
+
+# The Python package installs with one command, and its tests and examples pass. Those that need torch are skipped where it
+# is not installed, as here, and say so.
+python:
+	$(PYTHON) -m venv target/python
+	target/python/bin/pip install --quiet --disable-pip-version-check "./python[test]"
+	target/python/bin/pytest --doctest-modules --doctest-ignore-import-errors --pyargs python/tests draftpick
