@@ -6,6 +6,7 @@ the output has exactly the large model's law and as many drafts as possible are 
 - One problem: :func:`alpha_star`, :func:`solve`, :class:`Selector`; many: :func:`compare`.
 - An engine's batch: :func:`select` among `k` drafts of a position, :func:`verify` for `K` paths.
 - An engine's own conventions: :mod:`draftpick.engines`, with vLLM's rejection sampler and trees of parents.
+- Pairs of transformers models: :mod:`draftpick.transformers`, which needs torch.
 - Randomness is an argument: coins, or seeds that stand for them (:func:`coins`).
 
 Everything refused is a `ValueError` that names the place and the value.
