@@ -97,7 +97,7 @@ impl Precision {
         }
     }
 
-    fn size(self) -> usize {
+    pub(crate) fn size(self) -> usize {
         match self {
             Precision::F64 => 8,
             Precision::F32 => 4,
@@ -105,7 +105,7 @@ impl Precision {
         }
     }
 
-    fn decode(self, bytes: &[u8]) -> Vec<f64> {
+    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f64> {
         // safetensors is little-endian, and does not promise alignment.
         match self {
             Precision::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
@@ -116,7 +116,7 @@ impl Precision {
     }
 
     /// Appends the nearest number of this precision; `false` if `value` is finite and that number is not.
-    pub(super) fn encode(self, value: f64, bytes: &mut Vec<u8>) -> bool {
+    pub(crate) fn encode(self, value: f64, bytes: &mut Vec<u8>) -> bool {
         let rounded = match self {
             Precision::F64 => {
                 bytes.extend(value.to_le_bytes());

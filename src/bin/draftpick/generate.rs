@@ -60,6 +60,9 @@ pub struct Args {
     /// Take K and L as upper limits, and in each round what the rounds before suggest
     #[arg(long)]
     pub adaptive: bool,
+    /// Also log every round, for `draftpick audit`
+    #[arg(long, value_name = "FILE", conflicts_with = "bench")]
+    pub log: Option<PathBuf>,
     /// Print the text only
     #[arg(long, conflicts_with = "bench")]
     pub text_only: bool,
@@ -96,12 +99,17 @@ pub use decoding::run;
 
 #[cfg(feature = "candle")]
 mod decoding {
-    use std::io::Write;
+    use std::fs::File;
+    use std::io::{BufWriter, Write};
     use std::path::Path;
 
     use anyhow::{Context, bail};
+    use draftpick::audit::log::{Header, Writer};
+    use draftpick::audit::{KnownRule, Record};
     use draftpick::decode::candle::{Llama, Pair, Tokenizer, embedded, parse_device};
-    use draftpick::decode::{Model, Request, Settings, Speculative};
+    use draftpick::decode::{Model, Progress, Request, Settings, Speculative};
+    use draftpick::path::{LogitRow, Round, RoundCoins};
+    use draftpick::trace::{Precision, Values};
     use draftpick::{Sampling, Token};
 
     use super::{Args, Format};
@@ -129,6 +137,7 @@ mod decoding {
         }
         let request = Request { prompt: prompt.clone(), seed: args.seed, limit: args.tokens };
         let Pair { draft, target, tokenizer } = pair;
+        let vocab = settings.vocab.unwrap_or(usize::MAX).min(target.vocab());
         let mut engine = Speculative::new(draft, target, settings.clone())?;
         let mut stream = tokenizer.stream();
         let mut text = String::new();
@@ -141,11 +150,26 @@ mod decoding {
             Ok(())
         };
         say(&args.prompt, &mut String::new())?;
-        for token in engine.tokens(request)? {
-            let token = token?;
-            if !settings.stop.contains(&token) {
-                say(&stream.push(token)?, &mut text)?;
+        let mut log = args.log.as_deref().map(|path| open_log(path, &settings, vocab)).transpose()?;
+        engine.add(request)?;
+        while !engine.is_idle() {
+            let mut seen = None;
+            let mut observe = |round: &Round<LogitRow>, _: &RoundCoins| {
+                if log.is_some() {
+                    seen = Some(round.clone());
+                }
+            };
+            for Progress { tokens, .. } in engine.observed_round(&mut observe)? {
+                if let (Some(log), Some(round)) = (&mut log, &seen) {
+                    log.write(&Record::of_round(round, tokens.clone())?)?;
+                }
+                for token in tokens.into_iter().filter(|token| !settings.stop.contains(token)) {
+                    say(&stream.push(token)?, &mut text)?;
+                }
             }
+        }
+        if let Some(log) = log {
+            log.finish()?;
         }
         say(&stream.finish()?, &mut text)?;
         say("\n", &mut String::new())?;
@@ -162,6 +186,14 @@ mod decoding {
             Format::Json => output::json(&report)?,
         })?;
         Ok(Verdict::Passed)
+    }
+
+    /// A log of the rounds to come; one that is there already is left alone.
+    fn open_log(path: &Path, settings: &Settings, vocab: usize) -> anyhow::Result<Writer<BufWriter<File>>> {
+        let file = File::create_new(path).with_context(|| format!("--log: cannot make '{}'", path.display()))?;
+        let mut header = Header::new(vocab, Values::Logits, Some(Precision::F32));
+        header.rule = Some(KnownRule::Verifier(settings.verifier));
+        Ok(Writer::new(BufWriter::new(file), header)?)
     }
 
     fn load(args: &Args) -> anyhow::Result<Pair> {

@@ -2,6 +2,7 @@
 //!
 //! To add a subcommand, add a file with its arguments and `run`, a variant to [`Command`] and a line to [`run`].
 
+mod audit;
 mod compare;
 #[cfg(feature = "candle")]
 mod contest;
@@ -16,6 +17,7 @@ mod plot;
 mod regions;
 mod rows;
 mod solve;
+mod wealth;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ enum Command {
     Compare(compare::Args),
     /// Minimum-entropy couplings: of laws, through a bottleneck, in a game
     Mec(mec::Args),
+    /// Whether an engine is lossless, and what it leaves on the table, from its log
+    Audit(audit::Args),
     /// Text from a draft and a target model, and what speculative decoding makes of them
     Generate(generate::Args),
 }
@@ -58,6 +62,7 @@ fn run(command: &Command) -> anyhow::Result<Verdict> {
         Command::Solve(args) => solve::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Mec(args) => mec::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Generate(args) => generate::run(args),
     }
 }

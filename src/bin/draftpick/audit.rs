@@ -1,0 +1,572 @@
+//! `draftpick audit`: whether an engine is lossless, from its log.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use draftpick::audit::log::{Header, Reader, Writer};
+use draftpick::audit::simulate::{self, Chain, Engine, Mistake};
+use draftpick::audit::{
+    AtFirst, Audit, Impossible, Kept, KnownRule, Mean, Power, Settings, Test, Tested, UnknownKnownRule,
+};
+use draftpick::trace::{Precision, Trace, Values};
+use draftpick::{Drawn, Sampling};
+use serde::Serialize;
+
+use crate::Verdict;
+use crate::compare::refused;
+use crate::plot::Image;
+use crate::{output, rows, wealth};
+
+/// How much of a log is held in memory at a time: lines are read until they have so many bytes or are so many.
+const BATCH_BYTES: usize = 16 << 20;
+const BATCH_LINES: usize = 1024;
+
+/// The most findings that are printed.
+const SHOWN_FINDINGS: usize = 5;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// What an engine logged, in JSON Lines (docs/audit.md); - is standard input
+    log: PathBuf,
+    /// The rule that the engine follows, if the log does not say, or none if what it says is not to be believed
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    rule: Option<Rule>,
+    /// The probability of refusing an honest log, however long it is
+    #[arg(long, value_name = "P", default_value_t = 0.001, allow_negative_numbers = true)]
+    level: f64,
+    /// How far the logged laws may be from those that the engine used, in total variation [default: by the precision]
+    #[arg(long, value_name = "TV", allow_negative_numbers = true)]
+    accuracy: Option<f64>,
+    /// On how many rounds, at least, the engine is compared with the rules
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    compare: usize,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Also draw the evidence along the log, into an .svg or a .png file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Make LOG first, by an engine that follows this rule
+    #[arg(long, value_name = "RULE", help_heading = "Making a log", conflicts_with = "mistake")]
+    simulate: Option<KnownRule>,
+    /// Make LOG first, by an engine with a mistake: lax-coin[=BITS], bonus-row, draft-temperature[=T], residual, or
+    /// unchecked[=SHARE]
+    #[arg(long, value_name = "MISTAKE", help_heading = "Making a log", value_parser = mistake)]
+    mistake: Option<Mistake>,
+    /// The recorded scores that the models draw from [default: those that come along]
+    #[arg(long, value_name = "TRACE", help_heading = "Making a log")]
+    trace: Option<PathBuf>,
+    /// The number of drafted paths
+    #[arg(short = 'K', long, value_name = "K", default_value_t = 1, help_heading = "Making a log")]
+    paths: usize,
+    /// The length of a path
+    #[arg(short = 'L', long, value_name = "L", default_value_t = 1, help_heading = "Making a log")]
+    length: usize,
+    /// The number of rounds
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 2000, help_heading = "Making a log")]
+    rounds: usize,
+    /// Log only so many tokens of each law, the most probable, and the mass of the rest
+    #[arg(long, value_name = "N", help_heading = "Making a log")]
+    log_top: Option<usize>,
+    /// Temperature of both models
+    #[arg(long, value_name = "T", default_value_t = 1.0, help_heading = "Making a log", allow_negative_numbers = true)]
+    temperature: f64,
+    /// Keep only the most probable tokens, this many, of both models
+    #[arg(long, value_name = "N", help_heading = "Making a log")]
+    top_k: Option<usize>,
+    /// The seed of the engine
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Making a log")]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Tables
+    Text,
+    /// One object
+    Json,
+}
+
+/// What `--rule` says.
+#[derive(Clone, Copy)]
+enum Rule {
+    None,
+    Known(KnownRule),
+}
+
+fn rule(name: &str) -> Result<Rule, UnknownKnownRule> {
+    if name == "none" { Ok(Rule::None) } else { name.parse().map(Rule::Known) }
+}
+
+fn mistake(text: &str) -> anyhow::Result<Mistake> {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    let number = |default: f64| value.map_or(Ok(default), |value| value.parse::<f64>().context("not a number"));
+    Ok(match name {
+        "lax-coin" => {
+            let bits = value.map_or(Ok(8), |value| value.parse::<u32>().context("not a number of bits"))?;
+            if !(1..=53).contains(&bits) {
+                bail!("{bits} bits; there must be 1 to 53");
+            }
+            Mistake::LaxCoin { bits }
+        }
+        "bonus-row" if value.is_none() => Mistake::BonusFromRowBefore,
+        "residual" if value.is_none() => Mistake::ResidualFromTarget,
+        "draft-temperature" => {
+            let temperature = number(1.5)?;
+            if !(temperature > 0.0 && temperature.is_finite()) {
+                bail!("a temperature of {temperature}; it must be positive");
+            }
+            Mistake::DraftTemperature(temperature)
+        }
+        "unchecked" => {
+            let share = number(0.1)?;
+            if !(0.0..=1.0).contains(&share) {
+                bail!("a share of {share}; it must be in [0, 1]");
+            }
+            Mistake::Unchecked(share)
+        }
+        _ => bail!("there are lax-coin[=BITS], bonus-row, draft-temperature[=T], residual, unchecked[=SHARE]"),
+    })
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Verdict> {
+    if !(args.level > 0.0 && args.level < 1.0) {
+        bail!("--level: {}; it must be between 0 and 1", args.level);
+    }
+    if let Some(accuracy) = args.accuracy
+        && !(0.0..1.0).contains(&accuracy)
+    {
+        bail!("--accuracy: {accuracy}; it must be in [0, 1)");
+    }
+    let image = args.plot.as_deref().map(Image::from_path).transpose()?;
+    if args.simulate.is_some() || args.mistake.is_some() {
+        make_log(args)?;
+    } else if args.trace.is_some() {
+        bail!("--trace: is for making a log; --simulate or --mistake say by what engine");
+    }
+    let name = args.log.display().to_string();
+    let (audit, header) = if args.log == Path::new("-") {
+        read(args, std::io::stdin().lock(), 0)
+    } else {
+        let file = File::open(&args.log).with_context(|| format!("cannot read '{name}'"))?;
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        read(args, BufReader::with_capacity(1 << 20, file), length)
+    }
+    .with_context(|| format!("log '{name}'"))?;
+    let report = Report::new(&audit, &header);
+    if let (Some(path), Some(image)) = (&args.plot, image) {
+        let title = format!("Evidence against {name}");
+        output::write_file(path, |path| wealth::draw(image, path, &title, &report.tests))?;
+    }
+    output::print(&match args.format {
+        Format::Text => report.text(&name, args.level),
+        Format::Json => output::json(&report)?,
+    })?;
+    Ok(report.verdict())
+}
+
+/// Writes the log of an engine made for the purpose.
+fn make_log(args: &Args) -> anyhow::Result<()> {
+    if args.log.exists() {
+        bail!("'{}' is there already; a log is not made in its place", args.log.display());
+    }
+    let trace = match &args.trace {
+        Some(path) => Trace::open(path).map_err(|error| refused(path, error))?,
+        None => Trace::embedded(),
+    };
+    let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, ..Sampling::default() };
+    let draft = (0..trace.rows()).map(|row| trace.draft_with(row, &sampling)).collect::<Result<_, _>>()?;
+    let target = (0..trace.rows()).map(|row| trace.target_with(row, &sampling)).collect::<Result<_, _>>()?;
+    let mut chain = Chain::new(draft, target)?;
+    if let Some(most) = args.log_top {
+        chain = chain.logging_top(most);
+    }
+    let mut header = Header::new(chain.vocab(), Values::Logits, Some(Precision::F32));
+    let engine = match args.mistake {
+        Some(mistake) => Engine::Mistaken(mistake),
+        None => {
+            header.rule = args.simulate;
+            if args.simulate == Some(KnownRule::Distinct) {
+                header.drawn = Drawn::WithoutReplacement;
+            }
+            Engine::Honest(args.simulate.expect("an engine was asked for"))
+        }
+    };
+    output::write_file(&args.log, |path| {
+        let mut writer = Writer::new(BufWriter::new(File::create(path)?), header)?;
+        let bar = rows::Bar::new(args.rounds as u64);
+        for record in simulate::records(&chain, engine, args.paths, args.length, args.seed).take(args.rounds) {
+            writer.write(&record?)?;
+            bar.advance(1);
+        }
+        bar.finish();
+        writer.finish()?;
+        Ok(())
+    })
+}
+
+/// Reads a log in one pass.
+fn read(args: &Args, input: impl BufRead, length: u64) -> anyhow::Result<(Audit, Header)> {
+    let mut reader = Reader::new(input)?;
+    let mut header = reader.header().clone();
+    match args.rule {
+        None => {}
+        Some(Rule::None) => header.rule = None,
+        Some(Rule::Known(rule)) => header.rule = Some(rule),
+    }
+    header.accuracy = args.accuracy.unwrap_or(header.accuracy);
+    let mut audit = Audit::new(Settings {
+        level: args.level,
+        rule: header.rule,
+        drawn: header.drawn,
+        accuracy: header.accuracy,
+        compared: args.compare,
+    });
+    let bar = rows::Bar::of_bytes(length);
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let (mut count, mut bytes) = (0, 0);
+        while count < BATCH_LINES && bytes < BATCH_BYTES {
+            if lines.len() == count {
+                lines.push(Vec::new());
+            }
+            if reader.next_line(&mut lines[count])?.is_none() {
+                break;
+            }
+            bytes += lines[count].len();
+            count += 1;
+        }
+        if count == 0 {
+            break;
+        }
+        let (first, plan, format) = (audit.rounds(), audit.plan(), reader.format());
+        // An error is the row's own, so that the first in the order of the log is the one reported.
+        let looks = rows::spread(count, |i| {
+            let round = first + i as u64;
+            let line = round + 2;
+            let look = || -> anyhow::Result<_> {
+                let record = format.record(line, &lines[i])?;
+                plan.look(round, &record).with_context(|| format!("line {line}: rule"))
+            };
+            Ok(look())
+        })?;
+        for look in looks {
+            audit.add(look?);
+        }
+        bar.advance(bytes as u64);
+    }
+    bar.finish();
+    if audit.rounds() == 0 {
+        bail!("there are no rounds after the header");
+    }
+    Ok((audit, header))
+}
+
+#[derive(Serialize)]
+struct Report {
+    rounds: u64,
+    tokens: u64,
+    vocab: usize,
+    lossless: bool,
+    level: f64,
+    accuracy: f64,
+    rule: Option<String>,
+    rounds_without_rule: u64,
+    tests: Vec<TestReport>,
+    findings: Vec<FindingReport>,
+    acceptance: Vec<AcceptanceReport>,
+    kept: Vec<KeptReport>,
+    power: Vec<PowerReport>,
+}
+
+/// A hypothesis; logarithms are to the base 10, null where they are infinite.
+#[derive(Serialize)]
+pub struct TestReport {
+    pub test: &'static str,
+    outcomes: u64,
+    impossible: u64,
+    log10_e: f64,
+    pub highest: f64,
+    pub threshold: f64,
+    p_value: f64,
+    rejected_after: Option<u64>,
+    richest_bet: Option<&'static str>,
+    #[serde(skip)]
+    pub curve: Vec<(u64, f64)>,
+}
+
+#[derive(Serialize)]
+struct FindingReport {
+    line: u64,
+    finding: String,
+}
+
+#[derive(Serialize)]
+struct MeanReport {
+    mean: f64,
+    standard_error: f64,
+}
+
+#[derive(Serialize)]
+struct AcceptanceReport {
+    k: usize,
+    rounds: u64,
+    engine: MeanReport,
+    compared: usize,
+    /// With the tails that the log leaves out apart, and together.
+    optimum: Option<[MeanReport; 2]>,
+    rules: Vec<RuleReport>,
+}
+
+#[derive(Serialize)]
+struct RuleReport {
+    rule: &'static str,
+    acceptance: [MeanReport; 2],
+}
+
+#[derive(Serialize)]
+struct KeptReport {
+    #[serde(rename = "K")]
+    paths: usize,
+    #[serde(rename = "L")]
+    length: usize,
+    rounds: u64,
+    engine: MeanReport,
+    compared: usize,
+    verifiers: Vec<VerifierReport>,
+}
+
+#[derive(Serialize)]
+struct VerifierReport {
+    verifier: String,
+    kept: MeanReport,
+}
+
+#[derive(Serialize)]
+struct PowerReport {
+    total_variation: f64,
+    towards: &'static str,
+    tokens: f64,
+}
+
+impl From<Mean> for MeanReport {
+    fn from(Mean { value, standard_error }: Mean) -> Self {
+        MeanReport { mean: value, standard_error }
+    }
+}
+
+impl From<Tested> for TestReport {
+    fn from(tested: Tested) -> Self {
+        let log10 = |ln: f64| ln / std::f64::consts::LN_10;
+        TestReport {
+            test: tested.test.name(),
+            outcomes: tested.outcomes,
+            impossible: tested.impossible,
+            log10_e: log10(tested.log_e),
+            highest: log10(tested.peak),
+            threshold: log10(tested.log_threshold),
+            p_value: tested.p_value,
+            rejected_after: tested.rejected_after,
+            richest_bet: tested.richest.map(|(direction, _)| direction),
+            curve: tested.curve.into_iter().map(|(at, ln)| (at, log10(ln))).collect(),
+        }
+    }
+}
+
+impl From<AtFirst> for AcceptanceReport {
+    fn from(at: AtFirst) -> Self {
+        let pair = |(low, high): (Mean, Mean)| [low.into(), high.into()];
+        AcceptanceReport {
+            k: at.k,
+            rounds: at.rounds,
+            engine: at.engine.into(),
+            compared: at.compared,
+            optimum: (at.compared > 0).then(|| pair(at.optimum)),
+            rules: at
+                .rules
+                .into_iter()
+                .map(|(rule, low, high)| RuleReport { rule, acceptance: pair((low, high)) })
+                .collect(),
+        }
+    }
+}
+
+impl From<Kept> for KeptReport {
+    fn from(kept: Kept) -> Self {
+        let Kept { paths, length, rounds, engine, compared, verifiers } = kept;
+        let verifier = |(verifier, kept): (String, Mean)| VerifierReport { verifier, kept: kept.into() };
+        let verifiers = verifiers.into_iter().map(verifier).collect();
+        KeptReport { paths, length, rounds, engine: engine.into(), compared, verifiers }
+    }
+}
+
+fn describe(what: Impossible) -> String {
+    match what {
+        Impossible::Output { output, token } => {
+            format!("output[{output}] is token {token}, which has target probability 0")
+        }
+        Impossible::Draft { path, position, token } => {
+            format!("drafts[{path}][{position}] is token {token}, which has draft probability 0")
+        }
+        _ => "something that cannot be".into(),
+    }
+}
+
+impl Report {
+    fn new(audit: &Audit, header: &Header) -> Self {
+        let findings = audit.findings().iter();
+        let power = |Power { towards, tokens }: Power| PowerReport {
+            total_variation: audit.reference(),
+            towards,
+            tokens: tokens.ceil(),
+        };
+        Report {
+            rounds: audit.rounds(),
+            tokens: audit.tokens(),
+            vocab: header.vocab,
+            lossless: audit.is_lossless(),
+            level: audit.settings().level,
+            accuracy: header.accuracy,
+            rule: header.rule.map(KnownRule::name),
+            rounds_without_rule: audit.without_rule(),
+            tests: audit.tested().into_iter().map(TestReport::from).collect(),
+            // The header is line 1.
+            findings: findings
+                .map(|finding| FindingReport { line: finding.round + 2, finding: describe(finding.what) })
+                .collect(),
+            acceptance: audit.at_first().into_iter().map(AcceptanceReport::from).collect(),
+            kept: audit.kept().into_iter().map(KeptReport::from).collect(),
+            power: audit.power().into_iter().map(power).collect(),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let rejected: Vec<String> = self
+            .tests
+            .iter()
+            .filter_map(|test| Some((test, test.rejected_after?)))
+            .map(|(test, after)| format!("{} (after {after} tokens)", hypothesis(test.test)))
+            .collect();
+        match rejected.is_empty() {
+            true => Verdict::Passed,
+            false => Verdict::Failed(format!("not lossless: it does not hold that {}", rejected.join(" and that "))),
+        }
+    }
+
+    fn text(&self, name: &str, level: f64) -> String {
+        let Report { rounds, tokens, vocab, .. } = self;
+        let mut text =
+            format!("Audit of {name}: {tokens} tokens in {rounds} rounds, {vocab} tokens in the vocabulary\n");
+        let header = ["test", "outcomes", "log10 e", "highest", "refused at", "p", "verdict"];
+        let mut table = output::table(header, 1);
+        for test in &self.tests {
+            let verdict = test.rejected_after.map_or("holds".into(), |after| format!("fails after {after} tokens"));
+            table.add_row([
+                test.test.into(),
+                test.outcomes.to_string(),
+                format!("{:.2}", test.log10_e),
+                format!("{:.2}", test.highest),
+                format!("{:.2}", test.threshold),
+                format!("{:.1e}", test.p_value),
+                verdict,
+            ]);
+        }
+        text += &format!("{table}\n");
+        for test in &self.tests {
+            text += &format!("{}: {}\n", test.test, hypothesis(test.test));
+        }
+        text +=
+            &format!("e: the wealth of a bet against it; an honest log is refused with probability {level} at most\n");
+        for test in self.tests.iter().filter(|test| test.rejected_after.is_some()) {
+            text += &match (test.impossible, test.richest_bet) {
+                (0, Some(bet)) => format!("{}: the bet that won most was on {bet}\n", test.test),
+                (0, None) => format!("{}: the bet that won most had learned the density by itself\n", test.test),
+                (impossible, _) => format!("{}: {impossible} outcomes cannot be\n", test.test),
+            };
+        }
+        for FindingReport { line, finding } in self.findings.iter().take(SHOWN_FINDINGS) {
+            text += &format!("line {line}: {finding}\n");
+        }
+        if self.rounds_without_rule > 0 {
+            text += &format!(
+                "rule: not applied to {} rounds, whose scores the log cuts off or leaves out\n",
+                self.rounds_without_rule
+            );
+        }
+        text += &self.acceptance_text();
+        text += &self.kept_text();
+        for PowerReport { towards, tokens, .. } in &self.power {
+            text += &match tokens.is_finite() {
+                true => {
+                    format!("an output that is off by 1 % towards {towards} is found after some {tokens:.0} tokens\n")
+                }
+                false => {
+                    format!("an output that is off by 1 % towards {towards} is not found: the log rounds too much\n")
+                }
+            };
+        }
+        text
+    }
+
+    fn acceptance_text(&self) -> String {
+        let compared = |at: &&AcceptanceReport| at.optimum.is_some();
+        let Some(first) = self.acceptance.iter().find(compared) else {
+            return String::new();
+        };
+        let names: Vec<&str> = first.rules.iter().map(|rule| rule.rule).collect();
+        let names = if names.contains(&"maximal") { names } else { [vec!["maximal"], names].concat() };
+        let header = ["k", "rounds", "engine"].into_iter().chain(names.iter().copied()).chain(["optimum", "left"]);
+        let mut table = output::table(header, 0);
+        for at in self.acceptance.iter().filter(compared) {
+            let Some(optimum) = &at.optimum else { continue };
+            let engine = format!("{:.4} ±{:.4}", at.engine.mean, at.engine.standard_error);
+            let mut cells = vec![at.k.to_string(), at.rounds.to_string(), engine];
+            for name in &names {
+                let rule = at.rules.iter().find(|rule| rule.rule == *name);
+                cells.push(rule.map_or("–".into(), |rule| range(&rule.acceptance)));
+            }
+            cells.push(range(optimum));
+            cells.push(format!("{:.4}", optimum[0].mean - at.engine.mean));
+            table.add_row(cells);
+        }
+        let rows: usize = self.acceptance.iter().map(|at| at.compared).sum();
+        format!(
+            "\nAcceptance of the first token of a round\n{table}\nrules and optimum: means over {rows} of the rounds; \
+             left: what the optimum is above the engine\n"
+        )
+    }
+
+    fn kept_text(&self) -> String {
+        let mut text = String::new();
+        for kept in &self.kept {
+            let mut table = output::table(["verifier", "kept", "±"], 1);
+            let mut row = |name: &str, mean: &MeanReport| {
+                table.add_row([name.into(), format!("{:.4}", mean.mean), format!("{:.4}", mean.standard_error)]);
+            };
+            row("this engine", &kept.engine);
+            kept.verifiers.iter().for_each(|verifier| row(&verifier.verifier, &verifier.kept));
+            text += &format!(
+                "\nDrafted tokens kept of {} paths of {} ({} rounds; the verifiers on the drafts of {})\n{table}\n",
+                kept.paths, kept.length, kept.rounds, kept.compared
+            );
+        }
+        text
+    }
+}
+
+fn hypothesis(test: &str) -> &'static str {
+    match test {
+        name if name == Test::Output.name() => "each token of the text has the target's law, given those before it",
+        name if name == Test::Drafts.name() => "each drafted token has the stated draft law",
+        _ => "the output has the law that the rule gives it for these drafts",
+    }
+}
+
+/// One number, or two where the tails make a difference.
+fn range([low, high]: &[MeanReport; 2]) -> String {
+    let (low, high) = (format!("{:.4}", low.mean), format!("{:.4}", high.mean));
+    if low == high { low } else { format!("{low}–{high}") }
+}
