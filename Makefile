@@ -45,8 +45,9 @@ bare:
 NVRTC := $(CURDIR)/target/nvrtc
 cuda: $(NVRTC)/installed
 	$(CARGO) clippy --all-targets --features cuda -- -D warnings
+	$(CARGO) test --features cuda --lib -- gpu::
 	LD_LIBRARY_PATH=$(NVRTC)/nvidia/cu13/lib DRAFTPICK_NVRTC=required DRAFTPICK_CUDA_CACHE= \
-		$(CARGO) test --features cuda --lib --test gpu -- gpu every_kernel device
+		$(CARGO) test --features cuda --test gpu -- --nocapture
 
 $(NVRTC)/installed:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(NVRTC) 'nvidia-cuda-nvrtc==13.0.*'

@@ -199,8 +199,8 @@ impl Edges {
     /// Only where the minimising set of the bound ends does it matter which tokens are told apart: on either side all
     /// tokens gain from being selected more, or none. Fine cells are kept around that ratio, and ever wider ones away
     /// from it. Where that costs acceptance after all, because the minimum is nearly attained twice, nothing is
-    /// dropped.
-    pub fn coarsened(self, classes: Vec<(f64, f64)>, k: usize) -> (Edges, Vec<(f64, f64)>) {
+    /// dropped. A cost below the `accuracy` of the laws is none.
+    pub fn coarsened(self, classes: Vec<(f64, f64)>, k: usize, accuracy: f64) -> (Edges, Vec<(f64, f64)>) {
         let (mut p, mut q, mut best, mut centre) = (0.0f64, 0.0, 0.0, 0);
         for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
             (p, q) = (p + masses.0, q + masses.1);
@@ -218,7 +218,7 @@ impl Edges {
         });
         let lost = coarse.loss(&coarse.draft_masses(&merged), k) - self.loss(&self.draft_masses(&classes), k);
         // With one draft every layout selects alike.
-        if k == 1 || lost <= COARSENING_LOSS { (coarse, merged) } else { (self, classes) }
+        if k == 1 || lost <= COARSENING_LOSS.max(accuracy) { (coarse, merged) } else { (self, classes) }
     }
 
     /// Drops edges as long as no class becomes heavier and wider than `loss` allows, so that there is less to lay out;

@@ -242,7 +242,7 @@ impl<L: Laws> OptimalLinear<L> {
 
     /// Prepares the rule from the draft and target mass of each class. `O(classes)`.
     pub(crate) fn with_counts(laws: L, k: usize, edges: Edges, classes: Vec<(f64, f64)>, precision: Precision) -> Self {
-        let (mut edges, mut classes) = edges.coarsened(classes, k);
+        let (mut edges, mut classes) = edges.coarsened(classes, k, laws.accuracy());
         // One draft is accepted by its own probability, whatever the edges.
         while precision == Precision::Exact
             && k > 1

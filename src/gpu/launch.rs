@@ -30,8 +30,9 @@ struct Inner {
     /// The compute capability, major and minor.
     capability: (i32, i32),
     multiprocessors: u32,
-    /// The most shared memory that a block may ask for.
+    /// The most shared memory that a block may ask for, and what a multiprocessor has for all of them.
     shared_limit: u32,
+    shared_of_multiprocessor: u32,
     modules: Mutex<HashMap<u64, Arc<CudaModule>>>,
 }
 
@@ -61,7 +62,15 @@ impl Device {
         use sys::CUdevice_attribute_enum as Attribute;
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let shared_limit = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        Ok(Device(Arc::new(Inner { context, capability, multiprocessors, shared_limit, modules: Mutex::default() })))
+        let shared_of_multiprocessor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?;
+        Ok(Device(Arc::new(Inner {
+            context,
+            capability,
+            multiprocessors,
+            shared_limit,
+            shared_of_multiprocessor,
+            modules: Mutex::default(),
+        })))
     }
 
     /// The driver's name of the device.
@@ -85,6 +94,16 @@ impl Device {
     /// The most shared memory that a block may ask for, in bytes.
     pub(super) fn shared_limit(&self) -> u32 {
         self.0.shared_limit
+    }
+
+    /// The shared memory of a multiprocessor, for all its blocks together, in bytes.
+    pub(super) fn shared_of_multiprocessor(&self) -> u32 {
+        self.0.shared_of_multiprocessor
+    }
+
+    /// The most blocks of a cluster, which share their memory: 16 from Hopper on, 1 before.
+    pub(super) fn widest_cluster(&self) -> usize {
+        if self.0.capability.0 >= 9 { 16 } else { 1 }
     }
 
     /// A new stream, ordered with no other.
@@ -139,7 +158,7 @@ impl Device {
         let module = match known {
             Some(module) => module,
             None => {
-                let image = cached_or_compiled(file, &text, defines, (major, minor))?;
+                let (image, _) = cached_or_compiled(file, &text, defines, (major, minor))?;
                 let module = self.0.context.load_module(Ptx::from_binary(image))?;
                 self.modules().insert(key, module.clone());
                 module
@@ -196,6 +215,10 @@ unsafe impl Plain for bf16 {}
 unsafe impl Plain for super::RowStats {}
 // SAFETY: two doubles.
 unsafe impl Plain for [f64; 2] {}
+// SAFETY: 25 numbers of 8 bytes and 4 of 4: no gap.
+unsafe impl Plain for super::select::Call {}
+// SAFETY: 4 and 4 and 8 bytes, without a gap.
+unsafe impl Plain for super::select::Grid {}
 
 /// Memory of a device, freed when dropped.
 ///
@@ -270,7 +293,9 @@ impl<T> Drop for Buffer<T> {
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Arg {
+pub(super) enum Arg<'a> {
+    /// A structure, by its bits.
+    Block(&'a [u8]),
     /// A device address, or 0.
     Address(u64),
     U64(u64),
@@ -278,9 +303,10 @@ pub(super) enum Arg {
     U32(u32),
 }
 
-impl Arg {
+impl Arg<'_> {
     fn size(&self) -> usize {
         match self {
+            Arg::Block(bits) => bits.len(),
             Arg::Address(_) | Arg::U64(_) => 8,
             Arg::I32(_) | Arg::U32(_) => 4,
         }
@@ -288,6 +314,7 @@ impl Arg {
 
     fn pointer(&self) -> *mut c_void {
         match self {
+            Arg::Block(bits) => bits.as_ptr().cast_mut().cast(),
             Arg::Address(x) | Arg::U64(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::I32(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::U32(x) => std::ptr::from_ref(x).cast_mut().cast(),
@@ -350,7 +377,7 @@ impl Kernel {
     ///
     /// # Panics
     /// If the number or the sizes of the arguments are not the kernel's.
-    pub fn launch(&self, stream: &Stream, shape: Shape, args: &[Arg]) -> Result<(), GpuError> {
+    pub fn launch(&self, stream: &Stream, shape: Shape, args: &[Arg<'_>]) -> Result<(), GpuError> {
         let sizes = args.iter().map(Arg::size);
         assert!(sizes.eq(self.parameters.iter().copied()), "arguments {args:?} for parameters {:?}", self.parameters);
         if shape.blocks == 0 {
@@ -403,9 +430,14 @@ fn hash(what: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// The machine code of a file, from the cache or by compiling it. The cache goes by the text, the definitions, the
+/// The machine code of a file, from the cache or by compiling it, and then the compiler's warnings. The cache goes by the text, the definitions, the
 /// device's architecture and the compiler's version; a cache that cannot be read or written is gone without.
-fn cached_or_compiled(file: File, text: &str, defines: &[&str], capability: (i32, i32)) -> Result<Vec<u8>, GpuError> {
+pub(super) fn cached_or_compiled(
+    file: File,
+    text: &str,
+    defines: &[&str],
+    capability: (i32, i32),
+) -> Result<(Vec<u8>, String), GpuError> {
     // SAFETY: looks for a library by its names; its initialisers are those of NVIDIA's compiler.
     let compiler = unsafe { nvrtc::sys::is_culib_present() }.then(compiler_version).transpose()?;
     let directory = cache_directory();
@@ -416,12 +448,12 @@ fn cached_or_compiled(file: File, text: &str, defines: &[&str], capability: (i32
         directory.as_ref().map(|directory| directory.join(name))
     };
     if let Some(image) = versions.iter().filter_map(|version| std::fs::read(path(*version)?).ok()).next() {
-        return Ok(image);
+        return Ok((image, String::new()));
     }
     let Some(version) = compiler else {
         return Err(GpuError::NoCompiler);
     };
-    let (image, _) = compile(file, text, defines, capability)?;
+    let (image, log) = compile(file, text, defines, capability)?;
     if let Some(path) = path(version) {
         // Written beside and renamed: a reader sees all of it or nothing.
         let partial = path.with_extension(format!("{}", std::process::id()));
@@ -432,7 +464,7 @@ fn cached_or_compiled(file: File, text: &str, defines: &[&str], capability: (i32
             let _ = std::fs::remove_file(&partial);
         }
     }
-    Ok(image)
+    Ok((image, log))
 }
 
 fn compiler_version() -> Result<(i32, i32), GpuError> {
@@ -447,7 +479,7 @@ fn compiler_version() -> Result<(i32, i32), GpuError> {
 ///
 /// # Errors
 /// [`GpuError::NoCompiler`], or [`GpuError::Compile`] with what the compiler says.
-pub(super) fn compile(
+fn compile(
     file: File,
     text: &str,
     defines: &[&str],
@@ -483,5 +515,129 @@ pub(super) fn compile(
     match outcome {
         Ok(()) => Ok((image, log)),
         Err(_) => Err(GpuError::Compile { file: file.name, log }),
+    }
+}
+
+/// The bits of a value, as an argument that a kernel takes by value.
+pub(super) fn bits<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: the type has no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// Values in device memory, borrowed: of a [`Buffer`], or of another library.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    address: u64,
+    len: usize,
+    values: PhantomData<&'a [T]>,
+}
+
+impl<T> View<'_, T> {
+    /// The number of values.
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// The device address of the first value.
+    pub fn address(self) -> u64 {
+        self.address
+    }
+
+    /// `len` values at a device address.
+    ///
+    /// # Safety
+    /// Until the work that is given the view is done, the address is one of the device that does it, aligned for `T`, with
+    /// `len` values there that nothing writes.
+    pub unsafe fn from_raw(address: u64, len: usize) -> Self {
+        View { address, len, values: PhantomData }
+    }
+}
+
+impl<'a, T: Plain> From<&'a Buffer<T>> for View<'a, T> {
+    fn from(buffer: &'a Buffer<T>) -> Self {
+        View { address: buffer.address(), len: buffer.len(), values: PhantomData }
+    }
+}
+
+/// The number formats of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Format {
+    /// The definition that kernels are compiled with for it.
+    pub(super) fn define(self) -> &'static str {
+        match self {
+            Format::F32 => "DTYPE=0",
+            Format::F16 => "DTYPE=1",
+            Format::Bf16 => "DTYPE=2",
+        }
+    }
+
+    /// The bytes of one number.
+    pub fn size(self) -> usize {
+        match self {
+            Format::F32 => 4,
+            Format::F16 | Format::Bf16 => 2,
+        }
+    }
+}
+
+/// Numbers that logits may be held in.
+pub trait Score: Plain {
+    /// Their format.
+    const FORMAT: Format;
+}
+
+impl Score for f32 {
+    const FORMAT: Format = Format::F32;
+}
+
+impl Score for f16 {
+    const FORMAT: Format = Format::F16;
+}
+
+impl Score for bf16 {
+    const FORMAT: Format = Format::Bf16;
+}
+
+/// Rows of logits in device memory, borrowed. Any stride; rows that begin at multiples of 16 bytes are read fastest.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub(super) address: u64,
+    pub(super) format: Format,
+    pub(super) rows: usize,
+    pub(super) stride: usize,
+    values: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of `vocab` logits, each `stride` logits after the one before: as many as are whole.
+    pub fn new<T: Score>(logits: &'a Buffer<T>, vocab: usize, stride: usize) -> Self {
+        let rows = match logits.len().checked_sub(vocab) {
+            Some(rest) => rest / stride.max(1) + 1,
+            None => 0,
+        };
+        Rows { address: logits.address(), format: T::FORMAT, rows, stride, values: PhantomData }
+    }
+
+    /// Rows of logits at a device address: what a DLPack tensor of two dimensions with unit stride in the last one says.
+    ///
+    /// # Safety
+    /// Until the work that is given the rows is done, the address is one of the device that does it, aligned for the
+    /// format; each of the rows, `stride` numbers apart, has as many logits as the call says; nothing writes them.
+    pub unsafe fn from_raw(address: u64, format: Format, rows: usize, stride: usize) -> Self {
+        Rows { address, format, rows, stride, values: PhantomData }
     }
 }

@@ -32,13 +32,15 @@
 
 mod launch;
 mod probe;
+mod select;
 mod source;
 
 use cudarc::driver::DriverError;
 use cudarc::nvrtc::result::NvrtcError;
 
-pub use launch::{Buffer, Device, Plain, Stream};
+pub use launch::{Buffer, Device, Format, Plain, Rows, Score, Stream, View};
 pub use probe::compile_kernels;
+pub use select::{CoinSource, MAX_VOCAB, Pairs, Selections, Shaping, TokenRule, TokenSelector};
 
 /// The most cells of a row pair, and the distance from one row pair's cells to the next one's.
 pub const MAX_CELLS: usize = 1600;
@@ -102,6 +104,40 @@ pub enum GpuError {
         expected: f64,
         /// What the device says.
         found: f64,
+    },
+    /// The vocabulary is too large, or not the one that the selector was made for.
+    #[error("rows of {vocab} logits; there must be 1 to {MAX_VOCAB}, and as many as the selector was made for")]
+    Vocabulary {
+        /// The logits of a row.
+        vocab: usize,
+    },
+    /// The logits are in another format than the selector was made for.
+    #[error("the logits are in {format:?}, another format than the selector was made for")]
+    Format {
+        /// Their format.
+        format: Format,
+    },
+    /// The number of drafts is out of range.
+    #[error("room for {k} drafts; there must be at most {}", crate::problem::MAX_DRAFTS)]
+    Drafts {
+        /// Their number.
+        k: usize,
+    },
+    /// More pairs of rows than there is room for, or than fit into one call.
+    #[error("{pairs} pairs of rows are more than there is room for")]
+    Pairs {
+        /// Their number.
+        pairs: usize,
+    },
+    /// An array is too short.
+    #[error("{given} {what} were given, {wanted} are needed")]
+    Length {
+        /// Which array.
+        what: &'static str,
+        /// Its length.
+        given: usize,
+        /// The least length.
+        wanted: usize,
     },
     /// More values than can be addressed.
     #[error("a buffer of {len} values was asked for")]

@@ -1,23 +1,39 @@
 //! What must hold before a device, or a compiler, is trusted.
 
-use super::launch::{Arg, Device, Shape, compile};
-use super::source::{KERNELS, PROBE, expanded};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::launch::{Arg, Device, Shape, cached_or_compiled};
+use super::source::{KERNELS, PROBE, expanded, variants};
 use super::{GpuError, RowStats};
 use crate::path::{Coins, Purpose, RoundCoins};
 
-/// Compiles every file of kernels for a compute capability, warnings being errors, and returns the number of files. Needs
-/// NVRTC and no device.
+/// Compiles every file of kernels in every form for a compute capability, warnings being errors, into the cache if there is
+/// one, and returns the number of compilations. Needs NVRTC and no device.
 ///
 /// # Errors
 /// [`GpuError::NoCompiler`], or [`GpuError::Compile`] for the first file that is refused.
 pub fn compile_kernels(capability: (i32, i32)) -> Result<usize, GpuError> {
-    for file in KERNELS {
-        let (_, log) = compile(file, &expanded(file), &[], capability)?;
-        if !log.trim().is_empty() {
-            return Err(GpuError::Compile { file: file.name, log });
+    let texts: Vec<_> = KERNELS.into_iter().map(|file| (file, expanded(file))).collect();
+    let jobs: Vec<_> = texts
+        .iter()
+        .flat_map(|(file, text)| variants(*file).into_iter().map(move |defines| (*file, text, defines)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), GpuError> {
+        while let Some((file, text, defines)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (_, log) = cached_or_compiled(*file, text, defines, capability)?;
+            if !log.trim().is_empty() {
+                return Err(GpuError::Compile { file: file.name, log });
+            }
         }
-    }
-    Ok(KERNELS.len())
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a compilation does not panic"))
+    })?;
+    Ok(jobs.len())
 }
 
 impl Device {

@@ -7,16 +7,64 @@ pub(crate) struct File {
     pub text: &'static str,
 }
 
-/// What other files include. A file includes those before it only.
-const HEADERS: [File; 2] = [
+/// What other files include.
+const HEADERS: [File; 14] = [
     File { name: "row.cuh", text: include_str!("kernels/row.cuh") },
     File { name: "coins.cuh", text: include_str!("kernels/coins.cuh") },
+    File { name: "batch.cuh", text: include_str!("kernels/batch.cuh") },
+    File { name: "cluster.cuh", text: include_str!("kernels/cluster.cuh") },
+    File { name: "draw.cuh", text: include_str!("kernels/draw.cuh") },
+    File { name: "rows.cuh", text: include_str!("kernels/rows.cuh") },
+    File { name: "count.cuh", text: include_str!("kernels/count.cuh") },
+    File { name: "kseq.cuh", text: include_str!("kernels/kseq.cuh") },
+    File { name: "pairs.cuh", text: include_str!("kernels/pairs.cuh") },
+    File { name: "optimal.cuh", text: include_str!("kernels/optimal.cuh") },
+    File { name: "team.cuh", text: include_str!("kernels/team.cuh") },
+    File { name: "classes.cuh", text: include_str!("kernels/classes.cuh") },
+    File { name: "layout.cuh", text: include_str!("kernels/layout.cuh") },
+    File { name: "plan.cuh", text: include_str!("kernels/plan.cuh") },
 ];
 
 /// Files with kernels in them: each is compiled by itself.
-pub(crate) const KERNELS: [File; 1] = [PROBE];
+pub(crate) const KERNELS: [File; 4] = [PROBE, SELECT, OPTIMAL, PLAN];
 
 pub(crate) const PROBE: File = File { name: "probe.cu", text: include_str!("kernels/probe.cu") };
+
+pub(crate) const SELECT: File = File { name: "select.cu", text: include_str!("kernels/select.cu") };
+
+pub(crate) const OPTIMAL: File = File { name: "optimal.cu", text: include_str!("kernels/optimal.cu") };
+
+pub(crate) const PLAN: File = File { name: "plan.cu", text: include_str!("kernels/plan.cu") };
+
+/// Room for edges in `plan.cu`: of nearly all pairs, and of any.
+pub(crate) const EDGES: [&str; 2] = ["EDGES=192", "EDGES=1040"];
+
+/// The definitions that a file is compiled with, every combination that anything asks for.
+pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
+    if file.name == PROBE.name {
+        return vec![Vec::new()];
+    }
+    if file.name == PLAN.name {
+        return EDGES.iter().map(|edges| vec![*edges]).collect();
+    }
+    let mut variants = Vec::new();
+    for format in FORMATS {
+        for shaped in [false, true] {
+            for resident in [true, false] {
+                variants.push(rows_defines(format, shaped, resident).to_vec());
+            }
+        }
+    }
+    variants
+}
+
+/// The number formats, as `DTYPE`s.
+const FORMATS: [&str; 3] = ["DTYPE=0", "DTYPE=1", "DTYPE=2"];
+
+/// The definitions that `rows.cuh` asks for.
+pub(crate) fn rows_defines(format: &'static str, shaped: bool, resident: bool) -> [&'static str; 3] {
+    [format, if shaped { "SHAPED=1" } else { "SHAPED=0" }, if resident { "RESIDENT=1" } else { "RESIDENT=0" }]
+}
 
 /// The text of a file of kernels with every `#include "…"` replaced by the file it names, at its first mention.
 ///

@@ -42,6 +42,13 @@ pub use logits::LogitPair;
 pub(crate) use softmax::Softmax;
 use softmax::checked_max;
 
+/// The classes that a unit of log-ratio is counted in, for `k` drafts: what another implementation of the pass needs to
+/// count alike.
+#[cfg(feature = "cuda")]
+pub(crate) fn classes_per_unit(k: usize) -> f32 {
+    Grid::new(k, 0.0, 0.0).per_width
+}
+
 /// What one pass over the two rows of logits found; prepares selectors in `O(classes)`.
 #[derive(Clone, Debug)]
 pub struct Scan<'a> {

@@ -16,7 +16,10 @@ constexpr double HIGHEST_EDGE = 8.0;
 // Cells for each doubling of the distance from the ratio that matters.
 constexpr int CELLS_AN_OCTAVE = 8;
 // The acceptance that dropping edges may cost.
-constexpr double COARSENING_LOSS = 1e-9;
+#ifndef DRAFTPICK_COARSENING_LOSS
+#define DRAFTPICK_COARSENING_LOSS 1e-9
+#endif
+constexpr double COARSENING_LOSS = DRAFTPICK_COARSENING_LOSS;
 // How far below 1/K the ratio edges of the path coupling reach, as a logarithm.
 constexpr double HEADROOM = 6.0;
 

@@ -15,7 +15,10 @@ namespace draftpick {
 
 // The most rounds of a root search, and its relative precision.
 constexpr int ROUNDS = 60;
-constexpr double PRECISION = 16.0 * EPSILON;
+#ifndef DRAFTPICK_PRECISION
+#define DRAFTPICK_PRECISION (16.0 * EPSILON)
+#endif
+constexpr double PRECISION = DRAFTPICK_PRECISION;
 
 // An interval of labels: its lower end and its length.
 struct Segment {
@@ -335,7 +338,7 @@ struct Windows {
     }
 
     // Cuts out the window of length `p` whose mean density is `density`, or the nearest there is.
-    DRAFTPICK_CALL void take(double p, double density, Drafts n);
+    DRAFTPICK_DEVICE void take(double p, double density, Drafts n);
 
     // Makes all that is left the window.
     DRAFTPICK_DEVICE void take_rest() {
@@ -377,7 +380,12 @@ DRAFTPICK_DEVICE double slide(Segment segment, double length, double density, Dr
     if (n.k == 1 || excess(lower) >= 0.0) return lower;
     const Drafts fewer = drafts(n.k - 1);
     // The density k·u^(k−1) at the window's middle is right for a short window; Newton's method does the rest.
+#ifdef __CUDACC__
+    // A guess: f32 will do.
+    double at = double(powf(float(density / double(n.k)), 1.0f / (float(n.k) - 1.0f))) - 0.5 * length - segment.lo;
+#else
     double at = pow(density / double(n.k), 1.0 / (double(n.k) - 1.0)) - 0.5 * length - segment.lo;
+#endif
     for (int round = 0; round < ROUNDS; round++) {
         if (!(at > lower && at < upper)) at = 0.5 * (lower + upper);
         const double error = excess(at);
@@ -394,7 +402,7 @@ DRAFTPICK_DEVICE double slide(Segment segment, double length, double density, Dr
     return clamped(at, 0.0, segment.len - length);
 }
 
-DRAFTPICK_CALL void Windows::take(double p, double density, Drafts n) {
+DRAFTPICK_DEVICE void Windows::take(double p, double density, Drafts n) {
     count = 0;
     gather(p);
     double length = 0.0;

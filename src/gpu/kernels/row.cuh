@@ -8,14 +8,16 @@
 // Why a row pair cannot be selected from. A row is refused whole: no token comes out of it.
 enum RowFlag {
     ROW_OK = 0,
-    ROW_DRAFT_NOT_A_NUMBER = 1,   // a draft logit is NaN or +inf; `token` says which
+    ROW_DRAFT_NOT_A_NUMBER = 1,   // a draft logit is NaN, +inf or above 1e8; `token` says which
     ROW_TARGET_NOT_A_NUMBER = 2,  // the same of the target row
-    ROW_DRAFT_ALL_MASKED = 4,     // all draft logits are -inf
-    ROW_TARGET_ALL_MASKED = 8,    // all target logits are -inf
+    ROW_DRAFT_ALL_MASKED = 4,     // all draft logits are -inf, or below -1e8
+    ROW_TARGET_ALL_MASKED = 8,    // the same of the target row
     ROW_NOT_DRAWN = 16,           // a draft has probability 0 under its own law; `token` says which draft
     ROW_OUT_OF_VOCABULARY = 32,   // a draft is no token; `token` says which draft
     ROW_NO_RESIDUAL = 64,         // rejected, and rounding left the residual no mass
     ROW_TOO_MANY_CELLS = 128,     // the grid does not fit MAX_CELLS
+    ROW_NO_SUCH_ROW = 256,        // the pair names a row that is not there
+    ROW_TOO_MANY_DRAFTS = 512,    // the pair has more drafts than there is room for
 };
 
 // One for each row pair. Masses are shares: divided by the row's normaliser.
@@ -33,6 +35,7 @@ struct RowStats {
 // log-ratio ln(p/q) is (first + j - 0.5)*width - (draft_log_sum - target_log_sum), with width = 1/(double)per_width.
 struct Grid {
     float per_width;     // cells per unit of log-ratio
+    unsigned unused;
     double log_lowest;   // the log-ratio that the lowest finite edge must not exceed
 };
 

@@ -183,7 +183,8 @@ fn edges_items_and_splits_are_the_same() {
             pairs(&mut request, &tokens(&problem));
             let mut answer = host.ask(request);
             answer.expect(grid.len() as f64, 0.0);
-            let (edges, merged) = if is_thinned { grid.thinned(classes, loss) } else { grid.coarsened(classes, k) };
+            let (edges, merged) =
+                if is_thinned { grid.thinned(classes, loss) } else { grid.coarsened(classes, k, 0.0) };
             answer.expect(edges.len() as f64, 0.0);
             (0..edges.len()).for_each(|e| answer.expect(edges.inverse(e), MASS));
             for masses in &merged {

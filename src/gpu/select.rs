@@ -1,0 +1,474 @@
+//! Token rules on pairs of rows: many positions in one call.
+
+use std::sync::OnceLock;
+
+use super::launch::{Arg, Buffer, Device, Format, Kernel, Rows, Shape, Stream, View, bits};
+use super::source::{EDGES, OPTIMAL, PLAN, SELECT, rows_defines};
+use super::{GpuError, MAX_CELLS, RowStats};
+use crate::problem::MAX_DRAFTS;
+use crate::scan::classes_per_unit;
+
+/// The largest vocabulary of the kernels.
+pub const MAX_VOCAB: usize = 1 << 18;
+
+/// Threads of a block, and the most blocks of a multiprocessor at a time; `THREADS`, `BLOCKS_AT_ONCE` of `rows.cuh`.
+const THREADS: u32 = 256;
+const BLOCKS_AT_ONCE: usize = 3;
+
+/// Shared memory of a block that is not logits: what blocks tell each other, and the counts (`EXCHANGE_BYTES`, `Counts`).
+const EXCHANGE_BYTES: usize = 3072;
+const COUNTS_BYTES: usize = 2 * 1040 * 4;
+
+/// The fewest tokens that are worth a block of their own.
+const LEAST_CHUNK: usize = 2048;
+
+/// A rule that selects a token at a position from the drafts there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenRule {
+    /// [`Maximal`](crate::maximal::Maximal): the first draft; without a draft, a token of the target's law.
+    Maximal,
+    /// [`KSeq`](crate::kseq::KSeq).
+    KSeq,
+    /// [`OptimalLinear`](crate::optimal::OptimalLinear).
+    OptimalLinear,
+}
+
+/// Where the coins of a call come from.
+#[derive(Clone, Copy, Debug)]
+pub enum CoinSource<'a> {
+    /// From the caller, `k + 2` a pair: one a draft, the accept coin, the residual coin; of a pair with fewer drafts, the
+    /// two follow its last draft's. Each in `[0, 1)`.
+    Given(View<'a, f64>),
+    /// Those of [`RoundCoins`](crate::path::RoundCoins), made on the device: each pair's seed, the round's start, and the
+    /// depth below it (0 without).
+    Philox {
+        /// The request's seed.
+        seeds: View<'a, u64>,
+        /// The number of tokens before the round's first.
+        starts: View<'a, u64>,
+        /// The number of tokens from there to the pair's position.
+        depths: Option<View<'a, i32>>,
+    },
+}
+
+/// What makes the laws of the logits: one number a pair. All are applied in f32, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shaping<'a> {
+    /// Factors of the draft logits: inverse temperatures, positive.
+    pub draft_scale: Option<View<'a, f32>>,
+    /// Factors of the target logits.
+    pub target_scale: Option<View<'a, f32>>,
+    /// Draft logits below it, after scaling, are masked: the threshold of a top-k, top-p or min-p filter. What is left is
+    /// normalised anew.
+    pub draft_least: Option<View<'a, f32>>,
+    /// The same of the target logits.
+    pub target_least: Option<View<'a, f32>>,
+}
+
+impl Shaping<'_> {
+    fn is_some(self) -> bool {
+        self.draft_scale.is_some()
+            || self.target_scale.is_some()
+            || self.draft_least.is_some()
+            || self.target_least.is_some()
+    }
+}
+
+/// One call: pairs of a draft and a target row, with the drafts at each.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs<'a> {
+    /// The draft model's rows.
+    pub draft: Rows<'a>,
+    /// The target model's rows, in the same format.
+    pub target: Rows<'a>,
+    /// The logits of a row.
+    pub vocab: usize,
+    /// The number of pairs.
+    pub pairs: usize,
+    /// Room for drafts of each pair.
+    pub k: usize,
+    /// The draft row of each pair, negative for a pair without one and without drafts; without it pair `i` has row `i`.
+    pub draft_rows: Option<View<'a, i32>>,
+    /// The target row of each pair; without it pair `i` has row `i`.
+    pub target_rows: Option<View<'a, i32>>,
+    /// The drafts, `k` a pair.
+    pub tokens: View<'a, i32>,
+    /// The number of drafts of each pair; without it all have `k`.
+    pub counts: Option<View<'a, i32>>,
+    /// Temperatures and masks.
+    pub shaping: Shaping<'a>,
+    /// The coins.
+    pub coins: CoinSource<'a>,
+}
+
+/// What comes out of a call, in device memory, and room for what is in between; made once for a largest number of pairs.
+#[derive(Debug)]
+pub struct Selections {
+    /// What was found of each pair of rows; its flags say whether the pair was refused.
+    pub stats: Buffer<RowStats>,
+    /// The draft accepted at each pair, −1 where the token was drawn from the residual, or the pair refused.
+    pub selected: Buffer<i32>,
+    /// The token of each pair, −1 where it was refused.
+    pub output: Buffer<i32>,
+    plans: Option<Plans>,
+}
+
+/// Room for what a plan is made from.
+#[derive(Debug)]
+struct Plans {
+    /// The masses of the cells, `MAX_CELLS` a pair; of the drafts; the coins.
+    cells: Buffer<[f64; 2]>,
+    masses: Buffer<[f64; 2]>,
+    draws: Buffer<f64>,
+}
+
+impl Selections {
+    /// Room for `pairs` pairs: 28 kB a pair for [`TokenRule::OptimalLinear`], 40 bytes for the others.
+    ///
+    /// # Errors
+    /// The driver fails, for want of memory mostly.
+    pub fn new(device: &Device, rule: TokenRule, pairs: usize) -> Result<Self, GpuError> {
+        let plans = || -> Result<Plans, GpuError> {
+            Ok(Plans {
+                cells: device.zeros(pairs * MAX_CELLS)?,
+                masses: device.zeros(pairs * MAX_DRAFTS)?,
+                draws: device.zeros(pairs * (MAX_DRAFTS + 2))?,
+            })
+        };
+        Ok(Selections {
+            stats: device.zeros(pairs)?,
+            selected: device.zeros(pairs)?,
+            output: device.zeros(pairs)?,
+            plans: if rule == TokenRule::OptimalLinear { Some(plans()?) } else { None },
+        })
+    }
+}
+
+/// A call as the kernels take it; `Batch` of `batch.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    draft: u64,
+    target: u64,
+    draft_stride: i64,
+    target_stride: i64,
+    draft_count: i64,
+    target_count: i64,
+    draft_rows: u64,
+    target_rows: u64,
+    tokens: u64,
+    counts: u64,
+    draft_scale: u64,
+    target_scale: u64,
+    draft_least: u64,
+    target_least: u64,
+    coins: u64,
+    seeds: u64,
+    starts: u64,
+    depths: u64,
+    grids: u64,
+    stats: u64,
+    cells: u64,
+    masses: u64,
+    draws: u64,
+    selected: u64,
+    output: u64,
+    vocab: i32,
+    pairs: i32,
+    k: i32,
+    chunk: i32,
+}
+
+/// The ratio grid for a number of drafts; `Grid` of `row.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    per_width: f32,
+    unused: u32,
+    log_lowest: f64,
+}
+
+/// A token rule, compiled for one device, format and vocabulary.
+#[derive(Debug)]
+pub struct TokenSelector {
+    device: Device,
+    rule: TokenRule,
+    format: Format,
+    vocab: usize,
+    /// Whether the chunks of a cluster fit into shared memory.
+    resident: bool,
+    /// The kernels for calls without temperatures and masks, and with.
+    plain: OnceLock<Stages>,
+    shaped: OnceLock<Stages>,
+    grids: Buffer<Grid>,
+}
+
+/// The kernels of a rule, in their order.
+#[derive(Debug)]
+enum Stages {
+    /// One does it all.
+    One(Kernel),
+    /// Counting, planning (the second time those that needed more room), drawing.
+    Planned { count: Kernel, plan: [(Kernel, u32); 2], draw: Kernel },
+}
+
+/// How a pair of rows is spread over blocks.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    cluster: usize,
+    chunk: usize,
+    shared: usize,
+}
+
+impl TokenSelector {
+    /// Compiles the rule, or takes it from the cache.
+    ///
+    /// # Errors
+    /// [`GpuError::Vocabulary`], and as for any kernel.
+    pub fn new(device: &Device, rule: TokenRule, format: Format, vocab: usize) -> Result<Self, GpuError> {
+        if !(1..=MAX_VOCAB).contains(&vocab) {
+            return Err(GpuError::Vocabulary { vocab });
+        }
+        let widest = Spread::of(rule, format, vocab, device.widest_cluster());
+        let resident = widest.shared <= device.shared_limit() as usize;
+        let grids: Vec<Grid> = (0..=MAX_DRAFTS)
+            .map(|k| {
+                let k = k.max(1);
+                Grid { per_width: classes_per_unit(k), unused: 0, log_lowest: -(k as f64).ln() }
+            })
+            .collect();
+        let selector = TokenSelector {
+            device: device.clone(),
+            rule,
+            format,
+            vocab,
+            resident,
+            plain: OnceLock::new(),
+            shaped: OnceLock::new(),
+            grids: device.upload(&grids)?,
+        };
+        selector.stages(false)?;
+        Ok(selector)
+    }
+
+    /// Compiles the kernels for calls with temperatures or masks too, which else happens in the first such call.
+    ///
+    /// # Errors
+    /// As [`new`](TokenSelector::new).
+    pub fn prepare_shaped(&self) -> Result<(), GpuError> {
+        self.stages(true).map(|_| ())
+    }
+
+    fn stages(&self, shaped: bool) -> Result<&Stages, GpuError> {
+        let cell = if shaped { &self.shaped } else { &self.plain };
+        if let Some(stages) = cell.get() {
+            return Ok(stages);
+        }
+        let device = &self.device;
+        let defines = rows_defines(self.format.define(), shaped, self.resident);
+        let stages = match self.rule {
+            TokenRule::Maximal => Stages::One(device.kernel(SELECT, &defines, "select_maximal")?),
+            TokenRule::KSeq => Stages::One(device.kernel(SELECT, &defines, "select_kseq")?),
+            TokenRule::OptimalLinear => Stages::Planned {
+                count: device.kernel(OPTIMAL, &defines, "count")?,
+                plan: [planner(device, EDGES[0])?, planner(device, EDGES[1])?],
+                draw: device.kernel(OPTIMAL, &defines, "draw_residual")?,
+            },
+        };
+        Ok(cell.get_or_init(|| stages))
+    }
+
+    /// Submits a call to a stream and returns at once. The caller keeps everything that it names alive, and reads
+    /// `into` no sooner than the stream has got there.
+    ///
+    /// # Errors
+    /// The call's numbers do not fit together, or the driver fails. What is wrong with a pair itself is in its flags.
+    pub fn select(&self, stream: &Stream, pairs: &Pairs<'_>, into: &mut Selections) -> Result<(), GpuError> {
+        self.check(pairs, into)?;
+        let spread = self.spread(pairs.pairs);
+        let call = self.call(pairs, spread, into);
+        let args = [Arg::Block(bits(&call))];
+        let (count, cluster) = (pairs.pairs as u32, spread.cluster as u32);
+        let rows = |clusters: u32| Shape {
+            blocks: clusters * cluster,
+            threads: THREADS,
+            shared: spread.shared as u32,
+            cluster,
+        };
+        match self.stages(pairs.shaping.is_some())? {
+            Stages::One(kernel) => kernel.launch(stream, rows(count), &args),
+            Stages::Planned { count: counting, plan: [(plan, small), (again, large)], draw } => {
+                let warps = |blocks: u32, shared: u32| Shape { blocks, threads: 32, shared, cluster: 1 };
+                counting.launch(stream, rows(count), &args)?;
+                plan.launch(stream, warps(count, *small), &args)?;
+                again.launch(stream, warps(count.min(self.device.multiprocessors()), *large), &args)?;
+                // As many clusters as run at a time go round the pairs that were rejected.
+                let at_once = self.device.multiprocessors() * self.at_once(spread) as u32 / cluster;
+                draw.launch(stream, rows(count.min(at_once.max(1))), &args)
+            }
+        }
+    }
+
+    fn check(&self, pairs: &Pairs<'_>, into: &Selections) -> Result<(), GpuError> {
+        let Pairs { draft, target, vocab, pairs: count, k, .. } = *pairs;
+        let room = into.output.len();
+        match () {
+            () if vocab != self.vocab => Err(GpuError::Vocabulary { vocab }),
+            () if draft.format != self.format => Err(GpuError::Format { format: draft.format }),
+            () if target.format != self.format => Err(GpuError::Format { format: target.format }),
+            () if k > MAX_DRAFTS => Err(GpuError::Drafts { k }),
+            () if (self.rule == TokenRule::OptimalLinear && into.plans.is_none())
+                || count > room
+                || i32::try_from(count * 16).is_err() =>
+            {
+                Err(GpuError::Pairs { pairs: count })
+            }
+            () => {
+                let coins = match pairs.coins {
+                    CoinSource::Given(coins) => Lengths::new("coins", coins, count * (k + 2)),
+                    CoinSource::Philox { seeds, starts, depths } => Lengths::new("seeds", seeds, count)
+                        .and("starts", starts, count)
+                        .and_some("depths", depths, count),
+                };
+                let shaping = pairs.shaping;
+                coins
+                    .and("tokens", pairs.tokens, count * k)
+                    .and_some("counts", pairs.counts, count)
+                    .and_some("draft rows", pairs.draft_rows, count)
+                    .and_some("target rows", pairs.target_rows, count)
+                    .and_some("draft scales", shaping.draft_scale, count)
+                    .and_some("target scales", shaping.target_scale, count)
+                    .and_some("draft thresholds", shaping.draft_least, count)
+                    .and_some("target thresholds", shaping.target_least, count)
+                    .0
+            }
+        }
+    }
+
+    /// How many blocks of a spread a multiprocessor has room for.
+    fn at_once(&self, spread: Spread) -> usize {
+        // A block takes another kilobyte.
+        (self.device.shared_of_multiprocessor() as usize / (spread.shared + 1024)).min(BLOCKS_AT_ONCE)
+    }
+
+    /// The spread with the most pairs at a time; where there are few pairs, one that spreads them further.
+    fn spread(&self, pairs: usize) -> Spread {
+        let widest = self.device.widest_cluster();
+        let of = |cluster| Spread::of(self.rule, self.format, self.vocab, cluster);
+        if !self.resident {
+            return Spread { shared: Spread::fixed(self.rule, Format::F32, of(widest).chunk), ..of(widest) };
+        }
+        let limit = self.device.shared_limit() as usize;
+        let clusters = || [1usize, 2, 4, 8, 16].into_iter().filter(|&cluster| cluster <= widest);
+        let fits = |cluster: &usize| of(*cluster).shared <= limit;
+        // Pairs at a time, in 16ths of a multiprocessor's.
+        let at_a_time = |cluster: usize| self.at_once(of(cluster)) * 16 / cluster;
+        let mut best = widest;
+        for cluster in clusters().filter(fits) {
+            if best == widest || at_a_time(cluster) > at_a_time(best) {
+                best = cluster;
+            }
+        }
+        while 2 * best <= widest
+            && 2 * best * pairs <= self.device.multiprocessors() as usize
+            && of(2 * best).chunk >= LEAST_CHUNK
+        {
+            best *= 2;
+        }
+        of(best)
+    }
+
+    fn call(&self, pairs: &Pairs<'_>, spread: Spread, into: &mut Selections) -> Call {
+        fn address<T>(view: Option<View<'_, T>>) -> u64 {
+            view.map_or(0, View::address)
+        }
+        let (coins, seeds, starts, depths) = match pairs.coins {
+            CoinSource::Given(coins) => (coins.address(), 0, 0, 0),
+            CoinSource::Philox { seeds, starts, depths } => (0, seeds.address(), starts.address(), address(depths)),
+        };
+        let plan = |of: fn(&Plans) -> u64| into.plans.as_ref().map_or(0, of);
+        Call {
+            draft: pairs.draft.address,
+            target: pairs.target.address,
+            draft_stride: pairs.draft.stride as i64,
+            target_stride: pairs.target.stride as i64,
+            draft_count: pairs.draft.rows as i64,
+            target_count: pairs.target.rows as i64,
+            draft_rows: address(pairs.draft_rows),
+            target_rows: address(pairs.target_rows),
+            tokens: pairs.tokens.address(),
+            counts: address(pairs.counts),
+            draft_scale: address(pairs.shaping.draft_scale),
+            target_scale: address(pairs.shaping.target_scale),
+            draft_least: address(pairs.shaping.draft_least),
+            target_least: address(pairs.shaping.target_least),
+            coins,
+            seeds,
+            starts,
+            depths,
+            grids: self.grids.address(),
+            stats: into.stats.address(),
+            cells: plan(|plans| plans.cells.address()),
+            masses: plan(|plans| plans.masses.address()),
+            draws: plan(|plans| plans.draws.address()),
+            selected: into.selected.address(),
+            output: into.output.address(),
+            vocab: pairs.vocab as i32,
+            pairs: pairs.pairs as i32,
+            k: pairs.k as i32,
+            chunk: spread.chunk as i32,
+        }
+    }
+}
+
+/// The planning kernel with room for so many edges, and its shared memory.
+fn planner(device: &Device, edges: &'static str) -> Result<(Kernel, u32), GpuError> {
+    let bytes = device.zeros::<i32>(1)?;
+    let one = Shape { blocks: 1, threads: 1, shared: 0, cluster: 1 };
+    let stream = device.stream()?;
+    device.kernel(PLAN, &[edges], "plan_room")?.launch(&stream, one, &[Arg::Address(bytes.address())])?;
+    stream.synchronize()?;
+    Ok((device.kernel(PLAN, &[edges], "plan")?, bytes.read()?[0] as u32))
+}
+
+/// The tokens that a warp looks at in one step; `TILE` of `rows.cuh`.
+fn tile(format: Format) -> usize {
+    32 * 16 / format.size()
+}
+
+impl Spread {
+    /// Over a cluster of so many blocks. A multiple of 8 tokens a block: then each block's part of a row begins at a
+    /// multiple of 16 bytes if the row does.
+    fn of(rule: TokenRule, format: Format, vocab: usize, cluster: usize) -> Self {
+        let chunk = vocab.div_ceil(cluster).next_multiple_of(8);
+        let rows = 2 * chunk.next_multiple_of(tile(format)) * format.size();
+        Spread { cluster, chunk, shared: rows + Self::fixed(rule, format, chunk) }
+    }
+
+    fn fixed(rule: TokenRule, format: Format, chunk: usize) -> usize {
+        let counts = if rule == TokenRule::Maximal { 0 } else { COUNTS_BYTES };
+        EXCHANGE_BYTES + (4 * chunk.div_ceil(tile(format))).next_multiple_of(128) + counts
+    }
+}
+
+/// Whether all views are long enough.
+struct Lengths(Result<(), GpuError>);
+
+impl Lengths {
+    fn new<T>(what: &'static str, view: View<'_, T>, wanted: usize) -> Self {
+        Lengths(Ok(())).and(what, view, wanted)
+    }
+
+    fn and<T>(self, what: &'static str, view: View<'_, T>, wanted: usize) -> Self {
+        let given = view.len();
+        Lengths(self.0.and(if given >= wanted { Ok(()) } else { Err(GpuError::Length { what, given, wanted }) }))
+    }
+
+    fn and_some<T>(self, what: &'static str, view: Option<View<'_, T>>, wanted: usize) -> Self {
+        match view {
+            Some(view) => self.and(what, view, wanted),
+            None => self,
+        }
+    }
+}
