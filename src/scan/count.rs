@@ -1,146 +1,238 @@
-//! The one pass over the two rows: the masses of each class.
+//! The pass over the two rows in f32 vectors: the masses of each class.
 
-use std::ops::Range;
-
-use super::error::ScanError;
-use super::exponentials::{BLOCK, Probabilities};
+use super::exponentials::BLOCK;
 use super::grid::{COUNTED, Grid};
-use crate::simd::{self, Kernel, ROUND, exp2, mul_add};
+use crate::simd::{Kernel, ROUND, exp2_of_fraction, max, mul_add, scaled};
 
-/// How far apart the rows' largest logits may be for their differences to be taken in f32: up to here the rounding of
-/// a difference is below 1e-6. Rows further apart are counted in f64, at several times the cost.
-pub(super) const MAX_GAP: f64 = 16.0;
-
-/// The pass over the rows. Afterwards `counts[n]` holds, for class `n`, the sums of `e^(draft − max)` and of
-/// `e^(draft − max − y)`. Returns the starts of the blocks that were left out: the last, if it is not whole, and those
-/// where a difference is outside the classes or not finite.
+/// The pass. Afterwards `counts[n]` holds, for class `n`, the sums of `e^(draft − reference)` and of
+/// `e^(draft − reference − y)`, `y` being how far a difference is above its class's middle.
 pub(super) struct Count<'a> {
     pub draft: &'a [f32],
     pub target: &'a [f32],
     pub grid: Grid,
-    pub counts: &'a mut [[f64; 2]],
+    /// The power of two that draft exponentials are taken relative to: that of a large one, not above the largest.
+    pub exponent: f32,
+    pub counts: &'a mut [[f64; 2]; COUNTED],
+}
+
+/// What a pass leaves besides the counts.
+pub(super) struct Pass {
+    /// The logarithm of what the exponentials were taken relative to.
+    pub reference: f64,
+    /// The starts of the blocks with a token whose difference is outside the classes or not finite: not counted.
+    pub strays: Vec<usize>,
+}
+
+/// Tokens computed together.
+const LANES: usize = 8;
+
+/// The order in which the masses of [`LANES`] tokens are stored: what interleaves two vectors with fewest shuffles.
+const STORED: [usize; LANES] = [0, 2, 4, 6, 1, 3, 5, 7];
+
+/// The least power of two of an exponential, relative to the reference: what is smaller counts as that.
+const LEAST: f32 = -125.0;
+
+/// How far above the reference a power of two is noticed to be. Below, sums are finite in f32.
+const HIGHEST: u32 = 96;
+
+/// The exponentials of a block, not yet added to the counts.
+#[derive(Clone, Copy)]
+struct Block {
+    /// [`Grid::rounded`], as bits.
+    rounded: [u32; BLOCK],
+    masses: [[f32; 2]; BLOCK],
+}
+
+/// What was seen of a block as a whole.
+struct Seen {
+    /// The first token's [`Grid::rounded`], as bits, and where another token's is different.
+    first: u32,
+    differ: u32,
+    /// Not below 256 if a power of two is above [`HIGHEST`].
+    rise: u32,
+    /// The sums of the masses.
+    sums: [f64; 2],
+}
+
+impl Block {
+    const EMPTY: Block = Block { rounded: [ROUND.to_bits(); BLOCK], masses: [[0.0; 2]; BLOCK] };
+
+    /// Adds the masses of [`LANES`] tokens to their classes.
+    #[inline(always)]
+    fn add(rounded: &[u32; LANES], masses: &[[f32; 2]; LANES], counts: &mut [[f64; 2]; COUNTED]) {
+        for (token, mass) in STORED.into_iter().zip(masses) {
+            let count = &mut counts[rounded[token] as usize & (COUNTED - 1)];
+            *count = [count[0] + f64::from(mass[0]), count[1] + f64::from(mass[1])];
+        }
+    }
+
+    #[inline(always)]
+    fn add_all(&self, counts: &mut [[f64; 2]; COUNTED]) {
+        for (rounded, masses) in self.rounded.as_chunks().0.iter().zip(self.masses.as_chunks().0) {
+            Self::add(rounded, masses, counts);
+        }
+    }
+
+    /// Makes the masses of tokens outside the classes nothing.
+    fn drop_strays(&mut self) {
+        let groups = self.rounded.as_chunks::<LANES>().0.iter().zip(self.masses.as_chunks_mut::<LANES>().0);
+        for (rounded, masses) in groups {
+            for (token, mass) in STORED.into_iter().zip(masses) {
+                if (rounded[token] ^ ROUND.to_bits()) as usize >= COUNTED {
+                    *mass = [0.0; 2];
+                }
+            }
+        }
+    }
+}
+
+/// Computes a block. Meanwhile adds the block before to the counts if `ADD`: that is work for other units of the
+/// processor. Adds up the masses if `SUM`.
+struct Look<'a, const ADD: bool, const SUM: bool> {
+    draft: &'a [f32; BLOCK],
+    target: &'a [f32; BLOCK],
+    grid: Grid,
+    exponent: f32,
+    into: &'a mut Block,
+    before: &'a Block,
+    counts: &'a mut [[f64; 2]; COUNTED],
+}
+
+impl<const ADD: bool, const SUM: bool> Look<'_, ADD, SUM> {
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> Seen {
+        let Look { draft, target, grid, exponent, into, before, counts } = self;
+        use std::f32::consts::LOG2_E;
+        // ln 2 in two parts: n·LN2_HIGH is exact for |n| < 2¹².
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        let (per_width, magic) = (grid.per_width, grid.magic);
+        let width = 1.0 / per_width;
+        let round = ROUND - exponent;
+        let lowest = (exponent + LEAST) / LOG2_E;
+        let first = grid.rounded(draft[0] - target[0]).to_bits();
+        let (mut differ, mut rise) = ([0; LANES], [0; LANES]);
+        let mut sums = [[0.0; LANES]; 2];
+        let (draft, target) = (draft.as_chunks::<LANES>().0, target.as_chunks::<LANES>().0);
+        let (rounded_of, masses_of) = (into.rounded.as_chunks_mut::<LANES>().0, into.masses.as_chunks_mut::<LANES>().0);
+        let (rounded_before, masses_before) =
+            (before.rounded.as_chunks::<LANES>().0, before.masses.as_chunks::<LANES>().0);
+        for i in 0..BLOCK / LANES {
+            let (draft, target) = (&draft[i], &target[i]);
+            let mut all = [0; LANES];
+            let (mut p, mut q) = ([0f32; LANES], [0f32; LANES]);
+            for j in 0..LANES {
+                let d = draft[j] - target[j];
+                let rounded = grid.rounded(d);
+                all[j] = rounded.to_bits();
+                differ[j] |= all[j] ^ first;
+                // e^(−y) to the second order: y is at most half a class, and y³/6 below 4e-8.
+                let share = mul_add::<FMA>(d, per_width, magic - rounded);
+                let v = mul_add::<FMA>(mul_add::<FMA>(share, 0.5 * width * width, -width), share, 1.0);
+                // e^draft = 2^n·2^f. Nothing is subtracted from the logit first, and nothing rounded but f.
+                let x = max(draft[j], lowest);
+                let power = mul_add::<FMA>(x, LOG2_E, round);
+                rise[j] |= power.to_bits().wrapping_sub(ROUND.to_bits() + HIGHEST - 255);
+                let n = power - round;
+                let f = if FMA { mul_add::<FMA>(x, LOG2_E, -n) } else { (x - n * LN2_HIGH - n * LN2_LOW) * LOG2_E };
+                p[j] = scaled(exp2_of_fraction::<FMA>(f), power);
+                q[j] = p[j] * v;
+                if SUM {
+                    sums[0][j] += p[j];
+                    sums[1][j] += q[j];
+                }
+            }
+            rounded_of[i] = all;
+            // Written out in the order of `STORED`, or the compiler does not find the shuffles.
+            let masses = &mut masses_of[i];
+            for j in 0..LANES / 2 {
+                masses[j] = [p[2 * j], q[2 * j]];
+            }
+            for j in 0..LANES / 2 {
+                masses[LANES / 2 + j] = [p[2 * j + 1], q[2 * j + 1]];
+            }
+            if ADD {
+                Block::add(&rounded_before[i], &masses_before[i], counts);
+            }
+        }
+        let any = |bits: [u32; LANES]| bits.into_iter().fold(0, |a, b| a | b);
+        Seen { first, differ: any(differ), rise: any(rise), sums: sums.map(sum_of_lanes) }
+    }
+}
+
+/// What is left to do for the block before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Its masses are to be added to their classes.
+    Waits,
+    /// Nothing: all its tokens were in one class. The next one is likely like it.
+    WasAlike,
+    Nothing,
 }
 
 impl Kernel for Count<'_> {
-    type Output = Vec<usize>;
+    type Output = Option<Pass>;
 
+    /// The whole blocks. `None` if a draft logit is too far above the reference.
     #[inline(always)]
-    fn run<const FMA: bool>(self) -> Vec<usize> {
+    fn run<const FMA: bool>(self) -> Option<Pass> {
         let (draft, _) = self.draft.as_chunks::<BLOCK>();
         let (target, _) = self.target.as_chunks::<BLOCK>();
-        let whole = draft.len() * BLOCK;
-        let mut left_out = Vec::new();
-        if whole < self.draft.len() {
-            left_out.push(whole);
-        }
-        let counts: &mut [[f64; 2]; COUNTED] = self.counts.try_into().expect("the caller made COUNTED of them");
-        let per_width = self.grid.per_width;
-        let width = 1.0 / per_width;
-        let first_bits = self.grid.first_bits();
-        let log2_e = std::f32::consts::LOG2_E;
-        let mut class = [0u32; BLOCK];
-        let mut masses = [[0f32; 2]; BLOCK];
-        let (mut p, mut q) = ([0f32; BLOCK], [0f32; BLOCK]);
+        let Count { grid, exponent, counts, .. } = self;
+        let mut strays = Vec::new();
+        let mut blocks = [Block::EMPTY; 2];
+        let [into, before] = &mut blocks;
+        let (mut into, mut before) = (into, before);
+        let mut state = Before::Nothing;
         for (i, (draft, target)) in draft.iter().zip(target).enumerate() {
-            let mut all = 0u32;
-            for j in 0..BLOCK {
-                let d = draft[j] - target[j];
-                // Not fused, as in `Grid::class`.
-                let rounded = d * per_width + ROUND;
-                class[j] = rounded.to_bits().wrapping_sub(first_bits);
-                all |= class[j];
-                // e^(−y) to the second order: y is at most half a class, and y³/6 below 4e-8.
-                let share = mul_add::<FMA>(d, per_width, ROUND - rounded);
-                let v = mul_add::<FMA>(mul_add::<FMA>(share, 0.5 * width * width, -width), share, 1.0);
-                // Subtracted first: the rounding of a product with a large logit would be one of all masses.
-                p[j] = exp2::<FMA>((draft[j] - self.grid.draft_max) * log2_e);
-                q[j] = p[j] * v;
+            let seen = match state {
+                Before::Waits => {
+                    Look::<true, false> { draft, target, grid, exponent, into, before, counts }.run::<FMA>()
+                }
+                Before::WasAlike => {
+                    Look::<false, true> { draft, target, grid, exponent, into, before, counts }.run::<FMA>()
+                }
+                Before::Nothing => {
+                    Look::<false, false> { draft, target, grid, exponent, into, before, counts }.run::<FMA>()
+                }
+            };
+            if seen.rise >= 256 {
+                return None;
             }
-            if all >= COUNTED as u32 {
-                left_out.push(i * BLOCK);
+            let are_inside = ((seen.differ | (seen.first ^ ROUND.to_bits())) as usize) < COUNTED;
+            if are_inside && seen.differ == 0 {
+                // Equal classes one after the other would wait for each other's sums: they are added up first.
+                let sums = if state == Before::WasAlike {
+                    seen.sums
+                } else {
+                    into.masses
+                        .iter()
+                        .fold([0.0; 2], |sum, mass| [sum[0] + f64::from(mass[0]), sum[1] + f64::from(mass[1])])
+                };
+                let count = &mut counts[seen.first as usize & (COUNTED - 1)];
+                *count = [count[0] + sums[0], count[1] + sums[1]];
+                state = Before::WasAlike;
                 continue;
             }
-            let mut differ = 0;
-            for j in 0..BLOCK {
-                differ |= class[j] ^ class[0];
-                masses[j] = [p[j], q[j]];
+            if !are_inside {
+                strays.push(i * BLOCK);
+                into.drop_strays();
             }
-            if differ == 0 {
-                // Equal classes one after the other would wait for each other's sums: they are added up first.
-                let mut sums = [[0f32; 2]; 8];
-                for masses in masses.as_chunks::<8>().0 {
-                    for (sum, mass) in sums.iter_mut().zip(masses) {
-                        *sum = [sum[0] + mass[0], sum[1] + mass[1]];
-                    }
-                }
-                let count = &mut counts[class[0] as usize & (COUNTED - 1)];
-                for sum in sums {
-                    *count = [count[0] + f64::from(sum[0]), count[1] + f64::from(sum[1])];
-                }
-            } else {
-                for (class, mass) in class.iter().zip(&masses) {
-                    let count = &mut counts[*class as usize & (COUNTED - 1)];
-                    *count = [count[0] + f64::from(mass[0]), count[1] + f64::from(mass[1])];
-                }
-            }
+            std::mem::swap(&mut into, &mut before);
+            state = Before::Waits;
         }
-        left_out
+        if state == Before::Waits {
+            before.add_all(counts);
+        }
+        // log₂ e is rounded to f32. With one rounding for f that makes every logit a share of 1.3e-8 larger, which is
+        // nothing for their differences; but the reference may be far from 0.
+        let unit = if FMA { 1.0 / f64::from(std::f32::consts::LOG2_E) } else { std::f64::consts::LN_2 };
+        Some(Pass { reference: f64::from(exponent) * unit, strays })
     }
 }
 
-/// Counts a block in f64, whatever its logits.
-///
-/// # Errors
-/// A logit NaN or +∞.
-pub(super) fn count_carefully(
-    start: usize,
-    draft: &[f32],
-    target: &[f32],
-    grid: Grid,
-    counts: &mut [[f64; 2]],
-    beyond: &mut Beyond,
-) -> Result<(), ScanError> {
-    for (row, logits) in [("draft", draft), ("target", target)] {
-        if let Some(i) = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY) {
-            return Err(ScanError::Logit { row, token: start + i, value: logits[i] });
-        }
-    }
-    let (mut p, mut q) = ([0.0; BLOCK], [0.0; BLOCK]);
-    simd::run(Probabilities { logits: draft, log_sum: f64::from(grid.draft_max), into: &mut p });
-    simd::run(Probabilities { logits: target, log_sum: f64::from(grid.target_max), into: &mut q });
-    for (i, (&p, &q)) in p[..draft.len()].iter().zip(&q).enumerate() {
-        let d = draft[i] - target[i];
-        match grid.class(d) {
-            Some(class) => {
-                let y = f64::from(draft[i]) - f64::from(target[i]) - grid.middle(class);
-                counts[class][0] += p;
-                counts[class][1] += p * (-y).exp();
-            }
-            None if grid.is_below(draft[i], d) => {
-                beyond.below = (beyond.below.0 + p, beyond.below.1 + q);
-            }
-            None => beyond.above = (beyond.above.0 + p, beyond.above.1 + q),
-        }
-    }
-    Ok(())
-}
-
-/// The classes from the first to the last that has any token.
-pub(super) fn occupied(counts: &[[f64; 2]]) -> Range<usize> {
-    // Eight at a time: most are empty.
-    let is_occupied = |counts: &[[f64; 2]]| counts.iter().map(|count| count[0]).sum::<f64>() > 0.0;
-    let chunks = || counts.chunks(8);
-    match (chunks().position(is_occupied), chunks().rposition(is_occupied)) {
-        (Some(first), Some(last)) => first * 8..(last * 8 + 8).min(counts.len()),
-        _ => 0..0,
-    }
-}
-
-/// Masses that the classes do not hold, as shares of the rows' largest exponentials.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Beyond {
-    /// Of tokens below the classes, draft and target.
-    pub below: (f64, f64),
-    /// Of tokens above them.
-    pub above: (f64, f64),
+#[inline(always)]
+fn sum_of_lanes(lanes: [f32; LANES]) -> f64 {
+    let pairs: [f64; LANES / 2] = std::array::from_fn(|j| f64::from(lanes[j]) + f64::from(lanes[j + LANES / 2]));
+    (pairs[0] + pairs[2]) + (pairs[1] + pairs[3])
 }

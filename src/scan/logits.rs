@@ -34,7 +34,7 @@ impl<'a> LogitPair<'a> {
             target: target.0,
             draft_log_sum: draft.1.log_sum,
             target_log_sum: target.1.log_sum,
-            grid: Grid::new(1, draft.1.max, target.1.max),
+            grid: Grid::new(1, f64::from(draft.1.max) - f64::from(target.1.max)),
             first_cell: 0,
             last_cell: 0,
         }
@@ -52,12 +52,12 @@ impl LogitPair<'_> {
         }
     }
 
-    /// The differences, in classes and after adding [`ROUND`], of the tokens counted in the cells of a band: from the
-    /// first number up to and without the second.
+    /// The differences, as [`Grid::rounded`] has them, of the tokens counted in the cells of a band: from the first number
+    /// up to and without the second.
     pub(super) fn rounded_within(&self, band: &Band) -> (f32, f32) {
         let first = |cell: usize| {
             let class = (cell as i64 - self.first_cell - 1).clamp(0, COUNTED as i64);
-            f32::from_bits(self.grid.first_bits().wrapping_add(class as u32))
+            Grid::first_of(class as usize)
         };
         let (from, to) = (band.cells.start, band.cells.end);
         (

@@ -27,20 +27,17 @@ mod exponentials;
 mod find;
 mod grid;
 mod logits;
+mod normalise;
 mod prepare;
 mod residual;
 mod softmax;
 
 use crate::pmf::MAX_VOCAB;
 use crate::problem::{ProblemError, check_k};
-use crate::simd;
-use count::{Beyond, Count, MAX_GAP, count_carefully, occupied};
 pub use error::ScanError;
-use exponentials::BLOCK;
-use grid::{COUNTED, Grid};
 pub use logits::LogitPair;
+use normalise::Classes;
 pub(crate) use softmax::Softmax;
-use softmax::checked_max;
 
 /// The classes that a unit of log-ratio is counted in, for `k` drafts: what another implementation of the pass needs to
 /// count alike.
@@ -53,12 +50,7 @@ pub(crate) fn classes_per_unit(k: usize) -> f32 {
 #[derive(Clone, Debug)]
 pub struct Scan<'a> {
     laws: LogitPair<'a>,
-    grid: Grid,
-    /// The draft and target mass of each class from the first to the last that has any token.
-    classes: Vec<(f64, f64)>,
-    /// The class that `classes` starts with.
-    first_class: usize,
-    beyond: Beyond,
+    classes: Classes,
     k: usize,
 }
 
@@ -91,49 +83,17 @@ impl<'a> Scan<'a> {
         if !(1..=MAX_VOCAB).contains(&draft.len()) {
             return Err(ScanError::Vocabulary { len: draft.len() });
         }
-        let draft_max = checked_max("draft", draft)?;
-        let target_max = checked_max("target", target)?;
-        let grid = Grid::new(k, draft_max, target_max);
-        let mut counts = vec![[0.0; 2]; COUNTED];
-        let mut beyond = Beyond::default();
-        let careful = if (f64::from(draft_max) - f64::from(target_max)).abs() <= MAX_GAP {
-            simd::run(Count { draft, target, grid, counts: &mut counts })
-        } else {
-            (0..draft.len()).step_by(BLOCK).collect()
-        };
-        for start in careful {
-            let end = (start + BLOCK).min(draft.len());
-            count_carefully(start, &draft[start..end], &target[start..end], grid, &mut counts, &mut beyond)?;
-        }
-        // From here on all masses are shares of the largest exponential of their own row.
-        let gap = f64::from(draft_max) - f64::from(target_max);
-        let occupied = occupied(&counts);
-        let mut classes: Vec<(f64, f64)> = Vec::with_capacity(occupied.len());
-        let mut factor = (gap - grid.middle(occupied.start)).exp();
-        let step = (-grid.width()).exp();
-        let (mut draft_sum, mut target_sum) = (beyond.below.0 + beyond.above.0, beyond.below.1 + beyond.above.1);
-        for [p, shifted] in &counts[occupied.clone()] {
-            let q = shifted * factor;
-            draft_sum += p;
-            target_sum += q;
-            classes.push((*p, q));
-            factor *= step;
-        }
-        let (draft_share, target_share) = (1.0 / draft_sum, 1.0 / target_sum);
-        for (p, q) in classes.iter_mut().chain([&mut beyond.below, &mut beyond.above]) {
-            *p *= draft_share;
-            *q *= target_share;
-        }
+        let classes = Classes::new(draft, target, k)?;
         let laws = LogitPair {
             draft,
             target,
-            draft_log_sum: f64::from(draft_max) + draft_sum.ln(),
-            target_log_sum: f64::from(target_max) + target_sum.ln(),
-            grid,
+            draft_log_sum: classes.draft_log_sum,
+            target_log_sum: classes.target_log_sum,
+            grid: classes.grid,
             first_cell: 0,
             last_cell: 0,
         };
-        Ok(Scan { laws, grid, classes, first_class: occupied.start, beyond, k })
+        Ok(Scan { laws, classes, k })
     }
 
     /// The two rows as laws.

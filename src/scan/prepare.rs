@@ -16,7 +16,7 @@ use crate::simd;
 impl<'a> Scan<'a> {
     /// What turns a difference of logits into a log-ratio.
     fn offset(&self) -> f64 {
-        self.laws.draft_log_sum - self.laws.target_log_sum
+        self.classes.offset()
     }
 
     /// The order-statistic coupling over ratio classes. `O(classes)`.
@@ -37,27 +37,27 @@ impl<'a> Scan<'a> {
 
     /// The tokens as counted between the ratio edges from `e^log_lowest` up.
     pub(crate) fn counted(&self, log_lowest: f64) -> (LogitPair<'a>, Edges, Vec<(f64, f64)>) {
-        let width = self.grid.width();
+        let width = self.classes.grid.width();
         // The log-ratio of the lower end of the lowest class.
-        let lowest = self.grid.middle(0) - 0.5 * width - self.offset();
+        let lowest = self.classes.grid.middle(0) - 0.5 * width - self.offset();
         let edges = Edges::spanning(width, lowest, log_lowest);
         // Class c of the grid lies between the edges first + c and first + c + 1, which is their class first + c + 1.
         let first = ((lowest - edges.log_lowest()) / width).round() as i64;
         let last = edges.len() - 1;
         let mut classes = vec![(0.0, 0.0); edges.len()];
         // Those that would be class 0 or less are all class 0, and so at the other end.
-        let start = first + self.first_class as i64 + 1;
-        let count = self.classes.len();
+        let start = first + self.classes.first as i64 + 1;
+        let count = self.classes.masses.len();
         let from = usize::try_from(1 - start).unwrap_or(0).min(count);
         let to = usize::try_from(last as i64 - start).unwrap_or(0).clamp(from, count);
         let sum = |classes: &[(f64, f64)], beyond: (f64, f64)| {
             classes.iter().fold(beyond, |sum, masses| (sum.0 + masses.0, sum.1 + masses.1))
         };
-        classes[0] = sum(&self.classes[..from], self.beyond.below);
-        classes[last] = sum(&self.classes[to..], self.beyond.above);
+        classes[0] = sum(&self.classes.masses[..from], self.classes.beyond.below);
+        classes[last] = sum(&self.classes.masses[to..], self.classes.beyond.above);
         if from < to {
             let place = (start + from as i64) as usize;
-            classes[place..place + (to - from)].copy_from_slice(&self.classes[from..to]);
+            classes[place..place + (to - from)].copy_from_slice(&self.classes.masses[from..to]);
         }
         let laws = LogitPair { first_cell: first, last_cell: last as i64, ..self.laws };
         (laws, edges, classes)
@@ -85,19 +85,19 @@ impl<'a> Scan<'a> {
 
     /// k-SEQ. `O(classes)`, and another pass over the logits for the tokens of `rho`'s class.
     pub fn kseq(&self) -> KSeq<LogitPair<'a>> {
-        let (k, count) = (self.k, self.classes.len());
+        let (k, count) = (self.k, self.classes.masses.len());
         // ln rho at the boundary below class c is `top − c·width`: rho falls as c rises.
-        let width = self.grid.width();
-        let top = self.offset() - self.grid.middle(self.first_class) + 0.5 * width;
+        let width = self.classes.grid.width();
+        let top = self.offset() - self.classes.grid.middle(self.classes.first) + 0.5 * width;
         let rho = |boundary: usize| (top - boundary as f64 * width).exp();
         // What is below a boundary counts whole, what is above it discounted.
-        let mut whole = vec![self.beyond.below.0; count + 1];
-        let mut discounted = vec![self.beyond.above.1; count + 1];
+        let mut whole = vec![self.classes.beyond.below.0; count + 1];
+        let mut discounted = vec![self.classes.beyond.above.1; count + 1];
         for c in 0..count {
-            whole[c + 1] = whole[c] + self.classes[c].0;
+            whole[c + 1] = whole[c] + self.classes.masses[c].0;
         }
         for c in (0..count).rev() {
-            discounted[c] = discounted[c + 1] + self.classes[c].1;
+            discounted[c] = discounted[c + 1] + self.classes.masses[c].1;
         }
         let at = |boundary: usize| Bracket {
             lower: 1.0,
@@ -130,12 +130,12 @@ impl<'a> Scan<'a> {
 
     /// The tokens of one of the `classes`. Tokens of one and the same ratio, as in a pair of equal rows, come as one.
     fn active(&self, class: usize) -> Vec<Active> {
-        let Some(&(p, q)) = self.classes.get(class).filter(|(p, q)| *p > 0.0 && *q > 0.0) else {
+        let Some(&(p, q)) = self.classes.masses.get(class).filter(|(p, q)| *p > 0.0 && *q > 0.0) else {
             return Vec::new();
         };
-        let class = self.first_class + class;
+        let class = self.classes.first + class;
         let LogitPair { draft, target, .. } = self.laws;
-        let (low, high) = (self.grid.middle(class), self.grid.width());
+        let (low, high) = (self.classes.grid.middle(class), self.classes.grid.width());
         let (low, high) = ((low - 0.51 * high) as f32, (low + 0.51 * high) as f32);
         // A class that holds much may hold it at one ratio: equal rows, uniform rows. That is cheap to see.
         if p > CLUSTER && simd::run(IsOneDifference { draft, target, low, high }) {
@@ -143,7 +143,7 @@ impl<'a> Scan<'a> {
         }
         let mut logits = (Vec::new(), Vec::new());
         let _ = tokens_with(draft, target, (low, high), |token| {
-            if self.grid.class(draft[token] - target[token]) == Some(class) {
+            if self.classes.grid.class(draft[token] - target[token]) == Some(class) {
                 logits.0.push(draft[token]);
                 logits.1.push(target[token]);
             }

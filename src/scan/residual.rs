@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use super::exponentials::BLOCK;
+use super::grid::Grid;
 use super::logits::LogitPair;
 use crate::pmf::Token;
 use crate::problem::{Band, Excess, Laws};
-use crate::simd::{self, Kernel, ROUND, exp2, mul_add};
+use crate::simd::{self, Kernel, exp2, mul_add};
 
 impl LogitPair<'_> {
     /// [`Laws::draw`] from a band that ends where cells do.
@@ -28,7 +29,7 @@ impl LogitPair<'_> {
             (start, cumulative) = simd::run(Skip {
                 draft,
                 target,
-                per_width: self.grid.per_width,
+                grid: self.grid,
                 within,
                 references: (draft_ref, target_ref),
                 of_q: (estimate.of_q * scale_q) as f32,
@@ -81,7 +82,7 @@ impl LogitPair<'_> {
 struct Skip<'a> {
     draft: &'a [f32],
     target: &'a [f32],
-    per_width: f32,
+    grid: Grid,
     /// The differences of the tokens to add up, as [`LogitPair::rounded_within`] gives them.
     within: (f32, f32),
     /// What the logits of each row are taken less: the logarithms of the denominators, in f32.
@@ -107,8 +108,7 @@ impl Kernel for Skip<'_> {
         let mut masses = [0f32; BLOCK];
         for (draft, target) in draft.iter().zip(target) {
             for j in 0..BLOCK {
-                // Not fused, as in `Grid::class`.
-                let rounded = (draft[j] - target[j]) * self.per_width + ROUND;
+                let rounded = self.grid.rounded(draft[j] - target[j]);
                 let p = exp2::<FMA>((draft[j] - self.references.0) * log2_e);
                 let q = exp2::<FMA>((target[j] - self.references.1) * log2_e);
                 let mass = simd::max(mul_add::<FMA>(p, self.of_p, q * self.of_q), q * self.least);

@@ -2,7 +2,7 @@
 
 use super::error::ScanError;
 use super::exponentials::{BLOCK, Masses, Probabilities};
-use crate::pmf::{Coin, Token};
+use crate::pmf::{Coin, MAX_VOCAB, Token};
 use crate::simd::{self, Kernel};
 
 /// What turns a row of logits into its softmax.
@@ -59,22 +59,40 @@ impl Softmax {
 }
 
 /// The largest number of a row; NaN is passed over.
-struct Max<'a>(&'a [f32]);
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 32];
+    let (blocks, rest) = row.as_chunks::<32>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = simd::max(x, *lane);
+        }
+    }
+    rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |a, &b| simd::max(b, a))
+}
+
+/// [`largest`] of the first `sample` of every `stretch` numbers.
+struct Max<'a> {
+    row: &'a [f32],
+    stretch: usize,
+    sample: usize,
+}
 
 impl Kernel for Max<'_> {
     type Output = f32;
 
     #[inline(always)]
     fn run<const FMA: bool>(self) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 32];
-        let (blocks, rest) = self.0.as_chunks::<32>();
-        for block in blocks {
-            for (lane, &x) in lanes.iter_mut().zip(block) {
-                *lane = simd::max(x, *lane);
-            }
-        }
-        rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |a, &b| simd::max(b, a))
+        let stretches = self.row.chunks(self.stretch);
+        stretches.map(|x| largest(&x[..self.sample.min(x.len())])).fold(f32::NEG_INFINITY, simd::max)
     }
+}
+
+/// A large logit of a row, if it has one that is no NaN: the largest of one in 64 of a long row.
+pub(super) fn sampled_max(row: &[f32]) -> f32 {
+    const ALL: usize = 8192;
+    let (stretch, sample) = if row.len() <= ALL { (ALL, ALL) } else { (4096, 64) };
+    simd::run(Max { row, stretch, sample })
 }
 
 /// The largest logit of a row.
@@ -82,7 +100,7 @@ impl Kernel for Max<'_> {
 /// # Errors
 /// It is +∞, all are −∞, or all are NaN or −∞; a NaN beside a finite logit goes unnoticed.
 pub(super) fn checked_max(row: &'static str, logits: &[f32]) -> Result<f32, ScanError> {
-    match simd::run(Max(logits)) {
+    match simd::run(Max { row: logits, stretch: MAX_VOCAB, sample: MAX_VOCAB }) {
         f32::NEG_INFINITY => Err(bad_logit(row, logits).unwrap_or(ScanError::AllMasked { row })),
         f32::INFINITY => Err(bad_logit(row, logits).unwrap_or(ScanError::AllMasked { row })),
         max => Ok(max),
