@@ -182,15 +182,20 @@ impl Edges {
         found
     }
 
-    /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio.
-    fn loss(&self, draft_masses: &[f64], k: usize) -> f64 {
-        let (mut p, mut q, mut loss) = (0.0f64, 0.0, 0.0f64);
-        for (edge, mass) in draft_masses.iter().enumerate().rev().filter(|(_, mass)| **mass > 0.0) {
-            p += mass;
-            q += mass * self.inverse(edge);
-            loss = loss.max(power(p, k) - q);
+    /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio. And the class in
+    /// whose upper edge the set ends; `None` if it has no tokens, or all.
+    fn loss(&self, classes: &[(f64, f64)], k: usize) -> (f64, Option<usize>) {
+        let (mut p, mut q, mut largest) = (0.0f64, 0.0, (0.0, None));
+        for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
+            let upper = self.split_sum(class, masses.0, masses.1).p_upper;
+            let loss = power(p + upper, k) - (q + upper * self.inverses[class]);
+            if loss > largest.0 {
+                largest = (loss, Some(class));
+            }
+            (p, q) = (p + masses.0, q + masses.1);
         }
-        loss
+        let all = power(p + classes[0].0, k) - (q + classes[0].0 * self.inverses[0]);
+        if all > largest.0 { (all, None) } else { largest }
     }
 
     /// Drops edges that the acceptance does not need, so that there is less to lay out; the masses of the classes
@@ -216,9 +221,21 @@ impl Edges {
             let step = 1 << (distance / CELLS_AN_OCTAVE).max(1).ilog2();
             distance & (step - 1) == 0
         });
-        let lost = coarse.loss(&coarse.draft_masses(&merged), k) - self.loss(&self.draft_masses(&classes), k);
         // With one draft every layout selects alike.
-        if k == 1 || lost <= COARSENING_LOSS.max(accuracy) { (coarse, merged) } else { (self, classes) }
+        if k == 1 {
+            return (coarse, merged);
+        }
+        let (loss, end) = coarse.loss(&merged, k);
+        // Where the worst set ends in a class that is as it was, it is a set of the fine cells too: nothing is lost.
+        let is_whole = |class: usize| {
+            let first = coarse.class_of.partition_point(|&c| (c as usize) < class);
+            coarse.class_of.get(first + 1) != Some(&(class as u32))
+        };
+        if end.is_none_or(is_whole) || loss - self.loss(&classes, k).0 <= COARSENING_LOSS.max(accuracy) {
+            (coarse, merged)
+        } else {
+            (self, classes)
+        }
     }
 
     /// Drops edges as long as no class becomes heavier and wider than `loss` allows, so that there is less to lay out;
@@ -246,30 +263,24 @@ impl Edges {
     /// The outermost edges and those of the others that are to be kept, asked for from the lowest on, and the masses of
     /// the classes between them.
     fn keeping(&self, classes: &[(f64, f64)], mut keep: impl FnMut(usize) -> bool) -> (Edges, Vec<(f64, f64)>) {
-        let mut kept = Edges {
-            log_lowest: self.log_lowest,
-            per_width: self.per_width,
-            class_of: vec![0; classes.len()],
-            first_of: Vec::new(),
-            inverses: Vec::new(),
-        };
-        let mut merged = vec![classes[0]];
-        for edge in 0..self.len() {
+        // Few are kept, as a rule.
+        const CAPACITY: usize = 256;
+        let (mut inverses, mut merged) = (Vec::with_capacity(CAPACITY), Vec::with_capacity(CAPACITY));
+        let mut class_of = Vec::with_capacity(classes.len());
+        let (mut class, mut sum) = (0, (0.0, 0.0));
+        // Each class with the edge above it.
+        for (edge, (&masses, &inverse)) in classes.iter().zip(&self.inverses).enumerate() {
+            class_of.push(class);
+            sum = (sum.0 + masses.0, sum.1 + masses.1);
             let is_outermost = edge == 0 || edge + 2 >= self.len();
             if keep(edge) || is_outermost {
-                kept.inverses.push(self.inverses[edge]);
-                merged.push((0.0, 0.0));
-            }
-            // The class above this edge.
-            if let Some(masses) = classes.get(edge + 1) {
-                let class = kept.inverses.len();
-                kept.class_of[edge + 1] = class as u32;
-                merged[class] = (merged[class].0 + masses.0, merged[class].1 + masses.1);
+                inverses.push(inverse);
+                merged.push(sum);
+                (class, sum) = (class + 1, (0.0, 0.0));
             }
         }
-        merged.truncate(kept.len());
-        kept.first_of = (0..kept.len() as u32).collect();
-        (kept, merged)
+        let first_of = (0..class).collect();
+        (Edges { log_lowest: self.log_lowest, per_width: self.per_width, class_of, first_of, inverses }, merged)
     }
 
     /// The class in which the mixture on its two edges loses acceptance, the one that loses most; `None` if the
