@@ -47,6 +47,17 @@ pub(crate) fn mul_add_f64<const FMA: bool>(a: f64, b: f64, c: f64) -> f64 {
 /// 1.5·2²³: added to a number below 2²² in size, it rounds it to an integer and leaves that in the low bits.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
+/// Numbers in f32 that loops with several sums take together: a vector of AVX2. Loops over the lanes are unrolled, and
+/// read all that they need before they write: the compiler makes vectors of them then.
+pub(crate) const LANES: usize = 8;
+
+/// The sum of all lanes, in f64.
+#[inline(always)]
+pub(crate) fn sum_of_lanes(lanes: [f32; LANES]) -> f64 {
+    let pairs: [f64; LANES / 2] = std::array::from_fn(|j| f64::from(lanes[j]) + f64::from(lanes[j + LANES / 2]));
+    (pairs[0] + pairs[2]) + (pairs[1] + pairs[3])
+}
+
 /// The larger of two numbers, the second if one is NaN: what the vector instruction does, unlike `f32::max`.
 #[inline(always)]
 pub(crate) fn max(a: f32, b: f32) -> f32 {

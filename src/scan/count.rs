@@ -2,7 +2,7 @@
 
 use super::exponentials::BLOCK;
 use super::grid::{COUNTED, Grid};
-use crate::simd::{Kernel, ROUND, exp2_of_fraction, max, mul_add, scaled};
+use crate::simd::{Kernel, LANES, ROUND, exp2_of_fraction, max, mul_add, scaled, sum_of_lanes};
 
 /// The pass. Afterwards `counts[n]` holds, for class `n`, the sums of `e^(draft − reference)` and of
 /// `e^(draft − reference − y)`, `y` being how far a difference is above its class's middle.
@@ -22,9 +22,6 @@ pub(super) struct Pass {
     /// The starts of the blocks with a token whose difference is outside the classes or not finite: not counted.
     pub strays: Vec<usize>,
 }
-
-/// Tokens computed together.
-const LANES: usize = 8;
 
 /// The order in which the masses of [`LANES`] tokens are stored: what interleaves two vectors with fewest shuffles.
 const STORED: [usize; LANES] = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -229,10 +226,4 @@ impl Kernel for Count<'_> {
         let unit = if FMA { 1.0 / f64::from(std::f32::consts::LOG2_E) } else { std::f64::consts::LN_2 };
         Some(Pass { reference: f64::from(exponent) * unit, strays })
     }
-}
-
-#[inline(always)]
-fn sum_of_lanes(lanes: [f32; LANES]) -> f64 {
-    let pairs: [f64; LANES / 2] = std::array::from_fn(|j| f64::from(lanes[j]) + f64::from(lanes[j + LANES / 2]));
-    (pairs[0] + pairs[2]) + (pairs[1] + pairs[3])
 }

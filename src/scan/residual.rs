@@ -7,7 +7,7 @@ use super::grid::Grid;
 use super::logits::LogitPair;
 use crate::pmf::Token;
 use crate::problem::{Band, Excess, Laws};
-use crate::simd::{self, Kernel, exp2, mul_add};
+use crate::simd::{self, Kernel, LANES, exp2, mul_add, sum_of_lanes};
 
 impl LogitPair<'_> {
     /// [`Laws::draw`] from a band that ends where cells do.
@@ -26,7 +26,7 @@ impl LogitPair<'_> {
         // The block in which the sum of the estimates passes the threshold, and there the token in f64.
         let (mut start, mut cumulative) = (0, 0.0);
         while start < draft.len() {
-            (start, cumulative) = simd::run(Skip {
+            let skip = Skip::<true> {
                 draft,
                 target,
                 grid: self.grid,
@@ -38,7 +38,8 @@ impl LogitPair<'_> {
                 start,
                 cumulative,
                 threshold,
-            });
+            };
+            (start, cumulative) = if band.is_some() { simd::run(skip) } else { simd::run(skip.of_all()) };
             if let Some(token) = self.draw_in_block(band, start, threshold - cumulative, mass) {
                 return Some(token);
             }
@@ -79,11 +80,11 @@ impl LogitPair<'_> {
 
 /// Passes over blocks of tokens as long as the sum of their [`Excess`], by exponentials in f32, is not above the
 /// threshold. Returns the start of the block where it is, or of the rest that is no whole block, and the sum before it.
-struct Skip<'a> {
+struct Skip<'a, const BAND: bool> {
     draft: &'a [f32],
     target: &'a [f32],
     grid: Grid,
-    /// The differences of the tokens to add up, as [`LogitPair::rounded_within`] gives them.
+    /// If `BAND`, the differences of the tokens to add up, as [`LogitPair::rounded_within`] gives them.
     within: (f32, f32),
     /// What the logits of each row are taken less: the logarithms of the denominators, in f32.
     references: (f32, f32),
@@ -95,33 +96,36 @@ struct Skip<'a> {
     threshold: f64,
 }
 
-impl Kernel for Skip<'_> {
+impl<'a> Skip<'a, true> {
+    /// The same of all tokens, whatever their difference.
+    fn of_all(self) -> Skip<'a, false> {
+        let Skip { draft, target, grid, within, references, of_q, of_p, least, start, cumulative, threshold } = self;
+        Skip { draft, target, grid, within, references, of_q, of_p, least, start, cumulative, threshold }
+    }
+}
+
+impl<const BAND: bool> Kernel for Skip<'_, BAND> {
     type Output = (usize, f64);
 
     #[inline(always)]
     fn run<const FMA: bool>(self) -> (usize, f64) {
-        const LANES: usize = 16;
+        use std::f32::consts::LOG2_E;
         let (draft, _) = self.draft[self.start..].as_chunks::<BLOCK>();
         let (target, _) = self.target[self.start..].as_chunks::<BLOCK>();
-        let mut cumulative = self.cumulative;
-        let (mut start, log2_e) = (self.start, std::f32::consts::LOG2_E);
-        let mut masses = [0f32; BLOCK];
+        let (mut start, mut cumulative) = (self.start, self.cumulative);
         for (draft, target) in draft.iter().zip(target) {
-            for j in 0..BLOCK {
-                let rounded = self.grid.rounded(draft[j] - target[j]);
-                let p = exp2::<FMA>((draft[j] - self.references.0) * log2_e);
-                let q = exp2::<FMA>((target[j] - self.references.1) * log2_e);
-                let mass = simd::max(mul_add::<FMA>(p, self.of_p, q * self.of_q), q * self.least);
-                let inside = (rounded >= self.within.0) & (rounded < self.within.1);
-                masses[j] = if inside { mass } else { 0.0 };
-            }
             let mut sums = [0f32; LANES];
-            for masses in masses.as_chunks::<LANES>().0 {
+            for (draft, target) in draft.as_chunks::<LANES>().0.iter().zip(target.as_chunks::<LANES>().0) {
                 for j in 0..LANES {
-                    sums[j] += masses[j];
+                    let p = exp2::<FMA>((draft[j] - self.references.0) * LOG2_E);
+                    let q = exp2::<FMA>((target[j] - self.references.1) * LOG2_E);
+                    let mass = simd::max(mul_add::<FMA>(p, self.of_p, q * self.of_q), q * self.least);
+                    let rounded = self.grid.rounded(draft[j] - target[j]);
+                    let inside = !BAND || (rounded >= self.within.0) & (rounded < self.within.1);
+                    sums[j] += if inside { mass } else { 0.0 };
                 }
             }
-            let sum: f64 = sums.iter().map(|&sum| f64::from(sum)).sum();
+            let sum = sum_of_lanes(sums);
             if self.threshold < cumulative + sum {
                 break;
             }
