@@ -1,4 +1,4 @@
-//! `select` allocates nothing, whatever comes out of it.
+//! `select` allocates nothing, whatever comes out of it and whatever the selector was prepared from.
 #![allow(unsafe_code)] // A global allocator cannot be written without.
 
 mod common;
@@ -7,7 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::{Shape, draw, problem};
-use draftpick::{Coin, Rule, Selection};
+use draftpick::scan::Scan;
+use draftpick::{Coin, Problem, Rule, Selection, Selector};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -42,31 +43,59 @@ fn allocations<T>(f: impl FnOnce() -> T) -> (u64, T) {
     (ALLOCATIONS.get() - before, value)
 }
 
+/// Logits whose softmaxes are the problem's laws, but for rounding; masked where a law has nothing.
+fn logits(problem: &Problem) -> (Vec<f32>, Vec<f32>) {
+    let of = |law: &[f64]| law.iter().map(|p| p.ln() as f32).collect();
+    (of(problem.draft().as_slice()), of(problem.target().as_slice()))
+}
+
+fn from_logits<'a>(rule: Rule, scan: &Scan<'a>) -> Box<dyn Selector + 'a> {
+    match rule {
+        Rule::Maximal => Box::new(scan.maximal()),
+        Rule::Recursive => Box::new(scan.recursive()),
+        Rule::RecursiveDistinct => Box::new(scan.recursive_distinct()),
+        Rule::KSeq => Box::new(scan.kseq()),
+        Rule::Optimal => Box::new(scan.optimal_exact()),
+        Rule::OptimalLinear => Box::new(scan.optimal()),
+        _ => unreachable!("every rule has its constructor above"),
+    }
+}
+
 #[test]
 fn select_allocates_nothing() {
     assert_eq!(allocations(|| std::hint::black_box(Box::new(1))).0, 1, "the count is not counting");
     let mut rng = StdRng::seed_from_u64(4);
     for rule in Rule::ALL {
-        let (mut accepted, mut resampled) = (0, 0);
+        // The outcomes of selectors prepared from probabilities, and from logits.
+        let mut outcomes = [(0, 0); 2];
         for k in [1, 3, 16].into_iter().filter(|&k| rule.takes(k)) {
-            for shape in [Shape::Ordinary, Shape::Spiky, Shape::Disjoint] {
-                let problem = problem(shape, 60, k, 5);
-                let selector = rule.prepare(&problem);
-                let (mut drafts, mut coins) = (vec![0; selector.drafts()], vec![Coin::ZERO; selector.drafts() + 2]);
-                for _ in 0..200 {
-                    draw(problem.draft(), selector.drawn(), &mut rng, &mut drafts);
-                    coins.fill_with(|| rng.random());
-                    let (count, selection) = allocations(|| selector.select(&drafts, &coins));
-                    assert_eq!(count, 0, "{rule} with {k} drafts allocates: {selection:?}");
-                    let (count, again) = allocations(|| selector.select_with(&drafts, &mut rng));
-                    assert_eq!(count, 0, "{rule} with {k} drafts allocates for its coins: {again:?}");
-                    match selection.unwrap() {
-                        Selection::Draft(_) => accepted += 1,
-                        Selection::Residual(_) => resampled += 1,
+            // The last is longer than the blocks that logits are read by.
+            for (shape, vocab) in
+                [(Shape::Ordinary, 60), (Shape::Spiky, 60), (Shape::Disjoint, 60), (Shape::Ordinary, 500)]
+            {
+                let problem = problem(shape, vocab, k, 5);
+                let rows = logits(&problem);
+                let scan = Scan::new(&rows.0, &rows.1, k).unwrap();
+                let selectors = [rule.prepare(&problem), from_logits(rule, &scan)];
+                for (selector, outcomes) in selectors.iter().zip(&mut outcomes) {
+                    let (mut drafts, mut coins) = (vec![0; selector.drafts()], vec![Coin::ZERO; selector.drafts() + 2]);
+                    for _ in 0..200 {
+                        draw(problem.draft(), selector.drawn(), &mut rng, &mut drafts);
+                        coins.fill_with(|| rng.random());
+                        let (count, selection) = allocations(|| selector.select(&drafts, &coins));
+                        assert_eq!(count, 0, "{rule} with {k} drafts allocates: {selection:?}");
+                        let (count, again) = allocations(|| selector.select_with(&drafts, &mut rng));
+                        assert_eq!(count, 0, "{rule} with {k} drafts allocates for its coins: {again:?}");
+                        match selection.unwrap() {
+                            Selection::Draft(_) => outcomes.0 += 1,
+                            Selection::Residual(_) => outcomes.1 += 1,
+                        }
                     }
                 }
             }
         }
-        assert!(accepted > 0 && resampled > 0, "{rule}: {accepted} accepted, {resampled} resampled");
+        for (accepted, resampled) in outcomes {
+            assert!(accepted > 0 && resampled > 0, "{rule}: {accepted} accepted, {resampled} resampled");
+        }
     }
 }

@@ -176,6 +176,59 @@ fn masses_are_the_softmaxes() {
     }
 }
 
+/// Long rows whose large logits a look at one logit in 64 does not find, or finds misleading.
+#[test]
+fn rows_that_a_sample_misjudges_are_counted_all_the_same() {
+    const VOCAB: usize = 20_000;
+    let base = rows(0, VOCAB, 31);
+    let with = |change: &dyn Fn(&mut [f32], &mut [f32])| {
+        let (mut draft, mut target) = base.clone();
+        change(&mut draft, &mut target);
+        (draft, target)
+    };
+    let (flat, mut peaked) = (vec![0.0; 1 << 18], vec![0.0; 1 << 18]);
+    peaked[1000] = 40.0;
+    let cases = [
+        ("nothing special", base.clone()),
+        ("a draft logit above the range of f32", with(&|draft, _| draft[2000] = 150.0)),
+        ("a target logit above that of f64", with(&|_, target| target[2000] = 900.0)),
+        ("a target logit far above all", with(&|_, target| target[2000] = 40.0)),
+        ("both", with(&|draft, target| (draft[2000], target[2000]) = (200.0, 170.0))),
+        (
+            "a sample of masked tokens",
+            with(&|draft, target| {
+                for row in [draft, target] {
+                    row.iter_mut().enumerate().filter(|(i, _)| i % 4096 < 64).for_each(|(_, x)| *x = f32::NEG_INFINITY);
+                }
+            }),
+        ),
+        (
+            "a sample of one row's tail and the other's top",
+            with(&|draft, target| {
+                for i in (0..VOCAB).filter(|i| i % 4096 < 64) {
+                    (draft[i], target[i]) = (draft[i] - 30.0, target[i] + 8.0);
+                }
+            }),
+        ),
+        ("normalisers farther apart than the largest logits", (peaked.clone(), flat.clone())),
+        ("the same, the other way round", (flat, peaked)),
+    ];
+    for (name, (draft, target)) in cases {
+        let problem = exact(&draft, &target, 4);
+        let scan = Scan::new(&draft, &target, 4).unwrap();
+        let laws = scan.laws();
+        for token in (0..draft.len() as u32).step_by(997).chain([1000, 2000]) {
+            let ((p, q), (exact_p, exact_q)) = (laws.masses(token), problem.masses(token));
+            assert!((p - exact_p).abs() <= STATED * exact_p, "{name}: {p:e} of {exact_p:e} for token {token}");
+            assert!((q - exact_q).abs() <= STATED * exact_q, "{name}: {q:e} of {exact_q:e} for token {token}");
+        }
+        let gap = bound::alpha_star(&problem) - scan.optimal_exact().acceptance().value;
+        assert!(gap.abs() < STATED, "{name}: the optimum is missed by {gap:e}");
+        let gap = Rule::KSeq.prepare(&problem).acceptance().value - scan.kseq().acceptance().value;
+        assert!(gap.abs() < STATED, "{name}: k-SEQ is off by {gap:e}");
+    }
+}
+
 #[test]
 fn impossible_tokens_never_come_out() {
     let mut rng = StdRng::seed_from_u64(3);
@@ -230,6 +283,16 @@ fn bad_rows_are_named() {
                 Err(ScanError::Logit { row: "target", token, .. }) if token == at
             ));
         }
+    }
+    // Where a sample of a long row does not see it.
+    let long = vec![0.0f32; 20_000];
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut bad = long.clone();
+        bad[2000] = value;
+        let names = |result, name| matches!(result, Err(ScanError::Logit { row, token: 2000, .. }) if row == name);
+        assert!(names(Scan::new(&bad, &long, 2), "draft"));
+        assert!(names(Scan::new(&long, &bad, 2), "target"));
+        assert!(names(Scan::new(&bad, &bad, 2), "draft"));
     }
     let masked = [f32::NEG_INFINITY; 300];
     assert!(matches!(Scan::new(&masked, &good, 2), Err(ScanError::AllMasked { row: "draft" })));

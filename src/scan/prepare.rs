@@ -90,25 +90,30 @@ impl<'a> Scan<'a> {
         let width = self.classes.grid.width();
         let top = self.offset() - self.classes.grid.middle(self.classes.first) + 0.5 * width;
         let rho = |boundary: usize| (top - boundary as f64 * width).exp();
-        // What is below a boundary counts whole, what is above it discounted.
-        let mut whole = vec![self.classes.beyond.below.0; count + 1];
-        let mut discounted = vec![self.classes.beyond.above.1; count + 1];
-        for c in 0..count {
-            whole[c + 1] = whole[c] + self.classes.masses[c].0;
-        }
-        for c in (0..count).rev() {
-            discounted[c] = discounted[c + 1] + self.classes.masses[c].1;
-        }
-        let at = |boundary: usize| Bracket {
-            lower: 1.0,
-            upper: k as f64,
-            whole: whole[boundary],
-            discounted: discounted[boundary],
-            active: Vec::new(),
-        };
         // The boundaries inside [1, k], highest rho first; the last valid one ends the bracket.
         let first = (((top - (k as f64).ln()) / width).ceil().max(0.0) as usize).min(count);
         let end = ((top / width).floor().max(0.0) as usize + 1).clamp(first, count + 1);
+        // What is below a boundary counts whole, what is above it discounted. Looked up from `lowest` to `highest` only.
+        let (lowest, highest) = (first.saturating_sub(1), end.min(count));
+        let (below, rest) = self.classes.masses.split_at(lowest);
+        let (inside, above) = rest.split_at(highest - lowest);
+        let mut whole = vec![self.classes.beyond.below.0 + below.iter().map(|masses| masses.0).sum::<f64>()];
+        let mut discounted = vec![self.classes.beyond.above.1 + above.iter().map(|masses| masses.1).sum::<f64>()];
+        for masses in inside {
+            whole.push(whole[whole.len() - 1] + masses.0);
+        }
+        for masses in inside.iter().rev() {
+            discounted.push(discounted[discounted.len() - 1] + masses.1);
+        }
+        let whole = |boundary: usize| whole[boundary - lowest];
+        let discounted = |boundary: usize| discounted[highest - boundary];
+        let at = |boundary: usize| Bracket {
+            lower: 1.0,
+            upper: k as f64,
+            whole: whole(boundary),
+            discounted: discounted(boundary),
+            active: Vec::new(),
+        };
         let boundaries: Vec<usize> = (first..end).collect();
         let valid = boundaries.partition_point(|&boundary| at(boundary).is_valid(rho(boundary), k));
         // The class between the last valid boundary and the first invalid one; where all are invalid, or valid, what is
@@ -119,8 +124,8 @@ impl<'a> Scan<'a> {
             Some(class) => Bracket {
                 lower: rho(class + 1).clamp(1.0, k as f64),
                 upper: rho(class).clamp(1.0, k as f64),
-                whole: whole[class],
-                discounted: discounted[class + 1],
+                whole: whole(class),
+                discounted: discounted(class + 1),
                 active: self.active(class),
             },
         };
