@@ -182,17 +182,22 @@ impl Edges {
         found
     }
 
-    /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio. And the class in
-    /// whose upper edge the set ends; `None` if it has no tokens, or all.
+    /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio. And the class
+    /// between whose edges the set ends; `None` if it holds whole classes of tokens, or none.
     fn loss(&self, classes: &[(f64, f64)], k: usize) -> (f64, Option<usize>) {
         let (mut p, mut q, mut largest) = (0.0f64, 0.0, (0.0, None));
         for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
             let upper = self.split_sum(class, masses.0, masses.1).p_upper;
-            let loss = power(p + upper, k) - (q + upper * self.inverses[class]);
-            if loss > largest.0 {
-                largest = (loss, Some(class));
-            }
+            let inside = power(p + upper, k) - (q + upper * self.inverses[class]);
             (p, q) = (p + masses.0, q + masses.1);
+            // The lower edge may have mass of the next class too, but then it ends no higher: the loss is convex on an edge.
+            let whole = power(p, k) - q;
+            if whole > largest.0 {
+                largest = (whole, None);
+            }
+            if inside > largest.0 {
+                largest = (inside, Some(class));
+            }
         }
         let all = power(p + classes[0].0, k) - (q + classes[0].0 * self.inverses[0]);
         if all > largest.0 { (all, None) } else { largest }
@@ -226,7 +231,8 @@ impl Edges {
             return (coarse, merged);
         }
         let (loss, end) = coarse.loss(&merged, k);
-        // Where the worst set ends in a class that is as it was, it is a set of the fine cells too: nothing is lost.
+        // Where the worst set is one of whole classes, or ends in a class that is as it was, it is one of the fine cells
+        // too: nothing is lost.
         let is_whole = |class: usize| {
             let first = coarse.class_of.partition_point(|&c| (c as usize) < class);
             coarse.class_of.get(first + 1) != Some(&(class as u32))

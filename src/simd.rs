@@ -78,6 +78,7 @@ pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
 /// 9.2e-8, before rounding.
 #[inline(always)]
 pub(crate) fn exp2_of_fraction<const FMA: bool>(f: f32) -> f32 {
+    #[allow(clippy::approx_constant)] // The coefficient is near ln 2, and not ln 2.
     const C: [f32; 6] = [1.0, 0.693_147, 0.240_222_41, 0.055_507_35, 0.009_671_619, 0.001_326_459_1];
     let mut y = C[5];
     y = mul_add::<FMA>(y, f, C[4]);

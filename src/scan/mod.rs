@@ -17,7 +17,7 @@
 //! **Accuracy.** The class sums add f32 exponentials in f64, which makes the normalisers good to 2e-7. Where a draft mass
 //! is raised to the power `k` the error is multiplied by `k`, and probabilities that differ by less than 1e-6 of
 //! themselves count as equal: the output law is the target's within a total variation of 1e-6 + `k`·2e-7. Tests compare it
-//! with [`Problem`](crate::Problem), which is exact; 1e-8 was measured for two drafts.
+//! with [`Problem`](crate::Problem), which is exact; 4e-8 was measured for two drafts.
 //! A residual is drawn by adding up blocks of tokens in f32 first: another few 1e-7 of the residual (a count of roundings, not
 //! a measurement; a chi-square test holds the draw to its law).
 
