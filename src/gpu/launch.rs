@@ -219,6 +219,10 @@ unsafe impl Plain for [f64; 2] {}
 unsafe impl Plain for super::select::Call {}
 // SAFETY: 4 and 4 and 8 bytes, without a gap.
 unsafe impl Plain for super::select::Grid {}
+// SAFETY: 30 numbers of 8 bytes and 8 of 4: no gap.
+unsafe impl Plain for super::path::TreeCall {}
+// SAFETY: 10 numbers of 8 bytes and 4 of 4: no gap.
+unsafe impl Plain for super::path::DrawCall {}
 
 /// Memory of a device, freed when dropped.
 ///

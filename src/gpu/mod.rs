@@ -31,6 +31,7 @@
 //! The largest logits of the rows are needed for the normalisers only, and are not kept.
 
 mod launch;
+mod path;
 mod probe;
 mod select;
 mod source;
@@ -39,6 +40,7 @@ use cudarc::driver::DriverError;
 use cudarc::nvrtc::result::NvrtcError;
 
 pub use launch::{Buffer, Device, Format, Plain, Rows, Score, Stream, View};
+pub use path::{Drawn, Draws, Forest, MAX_LENGTH, MAX_PATHS, Outcomes, TreeVerifier, Trees};
 pub use probe::compile_kernels;
 pub use select::{CoinSource, MAX_VOCAB, Pairs, Selections, Shaping, TokenRule, TokenSelector};
 
@@ -122,6 +124,18 @@ pub enum GpuError {
     Drafts {
         /// Their number.
         k: usize,
+    },
+    /// The number of paths is out of range.
+    #[error("trees of {paths} paths; there must be 1 to {MAX_PATHS}")]
+    Paths {
+        /// Their number.
+        paths: usize,
+    },
+    /// Paths are longer than there is room for.
+    #[error("paths of {length} tokens are longer than the {MAX_LENGTH} allowed, or than there is room for")]
+    PathLength {
+        /// The tokens of the longest.
+        length: usize,
     },
     /// More pairs of rows than there is room for, or than fit into one call.
     #[error("{pairs} pairs of rows are more than there is room for")]

@@ -12,7 +12,7 @@ use crate::scan::classes_per_unit;
 pub const MAX_VOCAB: usize = 1 << 18;
 
 /// Threads of a block, and the most blocks of a multiprocessor at a time; `THREADS`, `BLOCKS_AT_ONCE` of `rows.cuh`.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 const BLOCKS_AT_ONCE: usize = 3;
 
 /// Shared memory of a block that is not logits: what blocks tell each other, and the counts (`EXCHANGE_BYTES`, `Counts`).
@@ -67,7 +67,7 @@ pub struct Shaping<'a> {
 }
 
 impl Shaping<'_> {
-    fn is_some(self) -> bool {
+    pub(super) fn is_some(self) -> bool {
         self.draft_scale.is_some()
             || self.target_scale.is_some()
             || self.draft_least.is_some()
@@ -147,46 +147,46 @@ impl Selections {
 
 /// A call as the kernels take it; `Batch` of `batch.cuh`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Call {
-    draft: u64,
-    target: u64,
-    draft_stride: i64,
-    target_stride: i64,
-    draft_count: i64,
-    target_count: i64,
-    draft_rows: u64,
-    target_rows: u64,
-    tokens: u64,
-    counts: u64,
-    draft_scale: u64,
-    target_scale: u64,
-    draft_least: u64,
-    target_least: u64,
-    coins: u64,
-    seeds: u64,
-    starts: u64,
-    depths: u64,
-    grids: u64,
-    stats: u64,
-    cells: u64,
-    masses: u64,
-    draws: u64,
-    selected: u64,
-    output: u64,
-    vocab: i32,
-    pairs: i32,
-    k: i32,
-    chunk: i32,
+    pub draft: u64,
+    pub target: u64,
+    pub draft_stride: i64,
+    pub target_stride: i64,
+    pub draft_count: i64,
+    pub target_count: i64,
+    pub draft_rows: u64,
+    pub target_rows: u64,
+    pub tokens: u64,
+    pub counts: u64,
+    pub draft_scale: u64,
+    pub target_scale: u64,
+    pub draft_least: u64,
+    pub target_least: u64,
+    pub coins: u64,
+    pub seeds: u64,
+    pub starts: u64,
+    pub depths: u64,
+    pub grids: u64,
+    pub stats: u64,
+    pub cells: u64,
+    pub masses: u64,
+    pub draws: u64,
+    pub selected: u64,
+    pub output: u64,
+    pub vocab: i32,
+    pub pairs: i32,
+    pub k: i32,
+    pub chunk: i32,
 }
 
 /// The ratio grid for a number of drafts; `Grid` of `row.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
-    per_width: f32,
-    unused: u32,
-    log_lowest: f64,
+    pub per_width: f32,
+    pub unused: u32,
+    pub log_lowest: f64,
 }
 
 /// A token rule, compiled for one device, format and vocabulary.
@@ -215,10 +215,10 @@ enum Stages {
 
 /// How a pair of rows is spread over blocks.
 #[derive(Clone, Copy, Debug)]
-struct Spread {
-    cluster: usize,
-    chunk: usize,
-    shared: usize,
+pub(super) struct Spread {
+    pub cluster: usize,
+    pub chunk: usize,
+    pub shared: usize,
 }
 
 impl TokenSelector {
@@ -230,7 +230,7 @@ impl TokenSelector {
         if !(1..=MAX_VOCAB).contains(&vocab) {
             return Err(GpuError::Vocabulary { vocab });
         }
-        let widest = Spread::of(rule, format, vocab, device.widest_cluster());
+        let widest = Spread::of(counts_of(rule), format, vocab, device.widest_cluster());
         let resident = widest.shared <= device.shared_limit() as usize;
         let grids: Vec<Grid> = (0..=MAX_DRAFTS)
             .map(|k| {
@@ -286,7 +286,8 @@ impl TokenSelector {
     /// The call's numbers do not fit together, or the driver fails. What is wrong with a pair itself is in its flags.
     pub fn select(&self, stream: &Stream, pairs: &Pairs<'_>, into: &mut Selections) -> Result<(), GpuError> {
         self.check(pairs, into)?;
-        let spread = self.spread(pairs.pairs);
+        let counts = counts_of(self.rule);
+        let spread = Spread::chosen(&self.device, self.resident, counts, self.format, self.vocab, pairs.pairs);
         let call = self.call(pairs, spread, into);
         let args = [Arg::Block(bits(&call))];
         let (count, cluster) = (pairs.pairs as u32, spread.cluster as u32);
@@ -304,7 +305,7 @@ impl TokenSelector {
                 plan.launch(stream, warps(count, *small), &args)?;
                 again.launch(stream, warps(count.min(self.device.multiprocessors()), *large), &args)?;
                 // As many clusters as run at a time go round the pairs that were rejected.
-                let at_once = self.device.multiprocessors() * self.at_once(spread) as u32 / cluster;
+                let at_once = self.device.multiprocessors() * spread.at_once(&self.device) as u32 / cluster;
                 draw.launch(stream, rows(count.min(at_once.max(1))), &args)
             }
         }
@@ -346,63 +347,17 @@ impl TokenSelector {
         }
     }
 
-    /// How many blocks of a spread a multiprocessor has room for.
-    fn at_once(&self, spread: Spread) -> usize {
-        // A block takes another kilobyte.
-        (self.device.shared_of_multiprocessor() as usize / (spread.shared + 1024)).min(BLOCKS_AT_ONCE)
-    }
-
-    /// The spread with the most pairs at a time; where there are few pairs, one that spreads them further.
-    fn spread(&self, pairs: usize) -> Spread {
-        let widest = self.device.widest_cluster();
-        let of = |cluster| Spread::of(self.rule, self.format, self.vocab, cluster);
-        if !self.resident {
-            return Spread { shared: Spread::fixed(self.rule, Format::F32, of(widest).chunk), ..of(widest) };
-        }
-        let limit = self.device.shared_limit() as usize;
-        let clusters = || [1usize, 2, 4, 8, 16].into_iter().filter(|&cluster| cluster <= widest);
-        let fits = |cluster: &usize| of(*cluster).shared <= limit;
-        // Pairs at a time, in 16ths of a multiprocessor's.
-        let at_a_time = |cluster: usize| self.at_once(of(cluster)) * 16 / cluster;
-        let mut best = widest;
-        for cluster in clusters().filter(fits) {
-            if best == widest || at_a_time(cluster) > at_a_time(best) {
-                best = cluster;
-            }
-        }
-        while 2 * best <= widest
-            && 2 * best * pairs <= self.device.multiprocessors() as usize
-            && of(2 * best).chunk >= LEAST_CHUNK
-        {
-            best *= 2;
-        }
-        of(best)
-    }
-
     fn call(&self, pairs: &Pairs<'_>, spread: Spread, into: &mut Selections) -> Call {
-        fn address<T>(view: Option<View<'_, T>>) -> u64 {
-            view.map_or(0, View::address)
-        }
         let (coins, seeds, starts, depths) = match pairs.coins {
             CoinSource::Given(coins) => (coins.address(), 0, 0, 0),
             CoinSource::Philox { seeds, starts, depths } => (0, seeds.address(), starts.address(), address(depths)),
         };
         let plan = |of: fn(&Plans) -> u64| into.plans.as_ref().map_or(0, of);
         Call {
-            draft: pairs.draft.address,
-            target: pairs.target.address,
-            draft_stride: pairs.draft.stride as i64,
-            target_stride: pairs.target.stride as i64,
-            draft_count: pairs.draft.rows as i64,
-            target_count: pairs.target.rows as i64,
             draft_rows: address(pairs.draft_rows),
             target_rows: address(pairs.target_rows),
             tokens: pairs.tokens.address(),
             counts: address(pairs.counts),
-            draft_scale: address(pairs.shaping.draft_scale),
-            target_scale: address(pairs.shaping.target_scale),
-            draft_least: address(pairs.shaping.draft_least),
-            target_least: address(pairs.shaping.target_least),
             coins,
             seeds,
             starts,
@@ -414,12 +369,42 @@ impl TokenSelector {
             draws: plan(|plans| plans.draws.address()),
             selected: into.selected.address(),
             output: into.output.address(),
-            vocab: pairs.vocab as i32,
             pairs: pairs.pairs as i32,
             k: pairs.k as i32,
             chunk: spread.chunk as i32,
+            ..Call::rows(pairs.draft, pairs.target, pairs.vocab, pairs.shaping)
         }
     }
+}
+
+impl Call {
+    /// The rows of a call, and nothing else.
+    pub fn rows(draft: Rows<'_>, target: Rows<'_>, vocab: usize, shaping: Shaping<'_>) -> Self {
+        Call {
+            draft: draft.address,
+            target: target.address,
+            draft_stride: draft.stride as i64,
+            target_stride: target.stride as i64,
+            draft_count: draft.rows as i64,
+            target_count: target.rows as i64,
+            draft_scale: address(shaping.draft_scale),
+            target_scale: address(shaping.target_scale),
+            draft_least: address(shaping.draft_least),
+            target_least: address(shaping.target_least),
+            vocab: vocab as i32,
+            ..Call::default()
+        }
+    }
+}
+
+/// The bytes of counts in a block's shared memory.
+fn counts_of(rule: TokenRule) -> usize {
+    if rule == TokenRule::Maximal { 0 } else { COUNTS_BYTES }
+}
+
+/// The address of the first value, or 0.
+pub(super) fn address<T>(view: Option<View<'_, T>>) -> u64 {
+    view.map_or(0, View::address)
 }
 
 /// The planning kernel with room for so many edges, and its shared memory.
@@ -438,34 +423,67 @@ fn tile(format: Format) -> usize {
 }
 
 impl Spread {
-    /// Over a cluster of so many blocks. A multiple of 8 tokens a block: then each block's part of a row begins at a
-    /// multiple of 16 bytes if the row does.
-    fn of(rule: TokenRule, format: Format, vocab: usize, cluster: usize) -> Self {
+    /// Over a cluster of so many blocks, each with `counts` bytes of counts. A multiple of 8 tokens a block: then each
+    /// block's part of a row begins at a multiple of 16 bytes if the row does.
+    pub fn of(counts: usize, format: Format, vocab: usize, cluster: usize) -> Self {
         let chunk = vocab.div_ceil(cluster).next_multiple_of(8);
         let rows = 2 * chunk.next_multiple_of(tile(format)) * format.size();
-        Spread { cluster, chunk, shared: rows + Self::fixed(rule, format, chunk) }
+        Spread { cluster, chunk, shared: rows + Self::fixed(counts, format, chunk) }
     }
 
-    fn fixed(rule: TokenRule, format: Format, chunk: usize) -> usize {
-        let counts = if rule == TokenRule::Maximal { 0 } else { COUNTS_BYTES };
+    fn fixed(counts: usize, format: Format, chunk: usize) -> usize {
         EXCHANGE_BYTES + (4 * chunk.div_ceil(tile(format))).next_multiple_of(128) + counts
+    }
+
+    /// How many of its blocks a multiprocessor has room for.
+    fn at_once(self, device: &Device) -> usize {
+        // A block takes another kilobyte.
+        (device.shared_of_multiprocessor() as usize / (self.shared + 1024)).min(BLOCKS_AT_ONCE)
+    }
+
+    /// The spread with the most pairs at a time; where there are few pairs, one that spreads them further. Where chunks
+    /// are not `resident` in shared memory, the widest.
+    pub fn chosen(device: &Device, resident: bool, counts: usize, format: Format, vocab: usize, pairs: usize) -> Self {
+        let widest = device.widest_cluster();
+        let of = |cluster| Spread::of(counts, format, vocab, cluster);
+        if !resident {
+            return Spread { shared: Spread::fixed(counts, Format::F32, of(widest).chunk), ..of(widest) };
+        }
+        let limit = device.shared_limit() as usize;
+        let clusters = || [1usize, 2, 4, 8, 16].into_iter().filter(|&cluster| cluster <= widest);
+        let fits = |cluster: &usize| of(*cluster).shared <= limit;
+        // Pairs at a time, in 16ths of a multiprocessor's.
+        let at_a_time = |cluster: usize| of(cluster).at_once(device) * 16 / cluster;
+        let mut best = widest;
+        for cluster in clusters().filter(fits) {
+            if best == widest || at_a_time(cluster) > at_a_time(best) {
+                best = cluster;
+            }
+        }
+        while 2 * best <= widest
+            && 2 * best * pairs <= device.multiprocessors() as usize
+            && of(2 * best).chunk >= LEAST_CHUNK
+        {
+            best *= 2;
+        }
+        of(best)
     }
 }
 
 /// Whether all views are long enough.
-struct Lengths(Result<(), GpuError>);
+pub(super) struct Lengths(pub Result<(), GpuError>);
 
 impl Lengths {
-    fn new<T>(what: &'static str, view: View<'_, T>, wanted: usize) -> Self {
+    pub fn new<T>(what: &'static str, view: View<'_, T>, wanted: usize) -> Self {
         Lengths(Ok(())).and(what, view, wanted)
     }
 
-    fn and<T>(self, what: &'static str, view: View<'_, T>, wanted: usize) -> Self {
+    pub fn and<T>(self, what: &'static str, view: View<'_, T>, wanted: usize) -> Self {
         let given = view.len();
         Lengths(self.0.and(if given >= wanted { Ok(()) } else { Err(GpuError::Length { what, given, wanted }) }))
     }
 
-    fn and_some<T>(self, what: &'static str, view: Option<View<'_, T>>, wanted: usize) -> Self {
+    pub fn and_some<T>(self, what: &'static str, view: Option<View<'_, T>>, wanted: usize) -> Self {
         match view {
             Some(view) => self.and(what, view, wanted),
             None => self,

@@ -8,7 +8,7 @@ pub(crate) struct File {
 }
 
 /// What other files include.
-const HEADERS: [File; 14] = [
+const HEADERS: [File; 15] = [
     File { name: "row.cuh", text: include_str!("kernels/row.cuh") },
     File { name: "coins.cuh", text: include_str!("kernels/coins.cuh") },
     File { name: "batch.cuh", text: include_str!("kernels/batch.cuh") },
@@ -23,10 +23,11 @@ const HEADERS: [File; 14] = [
     File { name: "classes.cuh", text: include_str!("kernels/classes.cuh") },
     File { name: "layout.cuh", text: include_str!("kernels/layout.cuh") },
     File { name: "plan.cuh", text: include_str!("kernels/plan.cuh") },
+    File { name: "path.cuh", text: include_str!("kernels/path.cuh") },
 ];
 
 /// Files with kernels in them: each is compiled by itself.
-pub(crate) const KERNELS: [File; 4] = [PROBE, SELECT, OPTIMAL, PLAN];
+pub(crate) const KERNELS: [File; 6] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH];
 
 pub(crate) const PROBE: File = File { name: "probe.cu", text: include_str!("kernels/probe.cu") };
 
@@ -35,6 +36,10 @@ pub(crate) const SELECT: File = File { name: "select.cu", text: include_str!("ke
 pub(crate) const OPTIMAL: File = File { name: "optimal.cu", text: include_str!("kernels/optimal.cu") };
 
 pub(crate) const PLAN: File = File { name: "plan.cu", text: include_str!("kernels/plan.cu") };
+
+pub(crate) const NODES: File = File { name: "nodes.cu", text: include_str!("kernels/nodes.cu") };
+
+pub(crate) const PATH: File = File { name: "path.cu", text: include_str!("kernels/path.cu") };
 
 /// Room for edges in `plan.cu`: of nearly all pairs, and of any.
 pub(crate) const EDGES: [&str; 2] = ["EDGES=192", "EDGES=1040"];
@@ -46,6 +51,9 @@ pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
     }
     if file.name == PLAN.name {
         return EDGES.iter().map(|edges| vec![*edges]).collect();
+    }
+    if file.name == PATH.name {
+        return FORMATS.iter().map(|format| vec![*format]).collect();
     }
     let mut variants = Vec::new();
     for format in FORMATS {

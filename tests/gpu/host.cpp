@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "plan.cuh"
+#include "path.cuh"
 
 using namespace draftpick;
 
@@ -200,6 +200,197 @@ Answer optimal(Request& request) {
     return answer;
 }
 
+// A drafted tree: K, the longest path, the vocabulary, width, anchor, lowest edge and loss; for each path its length,
+// its nodes and its tokens; for each depth the coins of acceptance and residual, for each path the coins of its edges and
+// of its label; the number of nodes, and of each inner one p and q, of each leaf q. The node's place (path and depth)
+// and the next token; -1 in place of it where the last node of the path is to be continued by the target.
+struct Tree {
+    int paths, length, vocab;
+    double width, anchor, log_lowest, loss;
+    std::vector<int> lengths, nodes, tokens;
+    std::vector<double> accept, residual, edge, label;
+    std::vector<std::vector<Mass>> rows;
+};
+
+Tree tree_of(Request& request) {
+    Tree tree;
+    tree.paths = request.whole();
+    tree.length = request.whole();
+    tree.vocab = request.whole();
+    tree.width = request.next();
+    tree.anchor = request.next();
+    tree.log_lowest = request.next();
+    tree.loss = request.next();
+    const size_t stride = size_t(tree.length) + 1;
+    tree.nodes.resize(size_t(tree.paths) * stride, -1);
+    tree.tokens.resize(tree.nodes.size(), -1);
+    for (size_t path = 0; path < size_t(tree.paths); path++) {
+        tree.lengths.push_back(request.whole());
+        const size_t length = size_t(tree.lengths.back());
+        for (size_t t = 0; t <= length; t++) tree.nodes[path * stride + t] = request.whole();
+        for (size_t t = 0; t < length; t++) tree.tokens[path * stride + t] = request.whole();
+    }
+    for (size_t t = 0; t < stride; t++) {
+        tree.accept.push_back(request.next());
+        tree.residual.push_back(request.next());
+    }
+    for (size_t path = 0; path < size_t(tree.paths); path++) {
+        for (size_t t = 0; t < stride; t++) tree.edge.push_back(request.next());
+        tree.label.push_back(request.next());
+    }
+    const int nodes = request.whole();
+    for (int node = 0; node < nodes; node++) tree.rows.push_back(request.masses(request.whole()));
+    return tree;
+}
+
+// The cells of a node, counted as the Rust code counts probabilities.
+std::vector<Mass> counted(const EdgeGrid& grid, const std::vector<Mass>& row) {
+    std::vector<unsigned short> kept;
+    std::vector<double> inverses;
+    for (int e = 0; e < grid.len; e++) {
+        kept.push_back(static_cast<unsigned short>(e));
+        inverses.push_back(inverse(grid, e));
+    }
+    const Edges edges{grid.log_lowest, grid.per_width, grid.len, grid.len, kept.data(), inverses.data()};
+    std::vector<Mass> cells(size_t(grid.len), Mass{0.0, 0.0});
+    for (const Mass& token : row) {
+        if (!(token.p > 0.0 || token.q > 0.0)) continue;
+        Mass& cell = cells[size_t(class_of(edges, token.p, token.q))];
+        cell.p += token.p;
+        cell.q += token.q;
+    }
+    return cells;
+}
+
+template <class MassOf>
+int drawn(const std::vector<Mass>& row, double threshold, const MassOf& mass_of, double& cumulative, int found) {
+    for (size_t token = 0; token < row.size(); token++) {
+        const double mass = mass_of(row[token]);
+        if (!(mass > 0.0)) continue;
+        cumulative += mass;
+        found = int(token);
+        if (threshold < cumulative) break;
+    }
+    return found;
+}
+
+// The next token by an edge of a node.
+int drawn_on(const NodePlan& plan, const std::vector<Mass>& row, Choice choice) {
+    const Edges edges = plan.edges();
+    double cumulative = 0.0;
+    if (choice.edge < 0) {
+        return drawn(row, choice.coin * plan.undrafted, [&](Mass token) {
+            return class_of(edges, token.p, token.q) == 0 ? token.q - token.p * edges.inverses[0] : 0.0;
+        }, cumulative, -1);
+    }
+    const double threshold = choice.coin * plan.masses[plan.item_of[choice.edge]].p;
+    int found = -1;
+    for (int of = choice.edge; of <= choice.edge + 1 && !(threshold < cumulative); of++) {
+        found = drawn(row, threshold, [&](Mass token) {
+            const bool inside = token.q > 0.0 && class_of(edges, token.p, token.q) == of;
+            return inside ? share_on(edges, choice.edge, of, token.p, token.q) : 0.0;
+        }, cumulative, found);
+    }
+    return found;
+}
+
+Answer path(Request& request) {
+    const Tree tree = tree_of(request);
+    const int stride = tree.length + 1;
+    const EdgeGrid grid = spanning(tree.width, tree.anchor, tree.log_lowest);
+    std::vector<NodePlan> plans(tree.rows.size());
+    std::vector<double> prefix(size_t(grid.len));
+    std::vector<Mass> merged(MAX_EDGES);
+    std::vector<bool> inner(tree.rows.size(), false);
+    auto at = [&](int path, int depth) { return size_t(path * stride + depth); };
+    for (int path = 0; path < tree.paths; path++) {
+        for (int t = 0; t < tree.lengths[size_t(path)]; t++) inner[size_t(tree.nodes[at(path, t)])] = true;
+    }
+    for (size_t node = 0; node < plans.size(); node++) {
+        if (!inner[node]) continue;
+        const std::vector<Mass> cells = counted(grid, tree.rows[node]);
+        plan_node(One{}, grid, cells.data(), tree.loss, prefix.data(), merged.data(), plans[node]);
+        if (plans[node].status != OK) return Answer{};
+    }
+    std::vector<unsigned short> steps(tree.nodes.size());
+    std::vector<Walkers> state(1);
+    Walkers& walkers = state[0];
+    walkers.paths = tree.paths;
+    walkers.alive = (1u << tree.paths) - 1;
+    walkers.status = OK;
+    for (int path = 0; path < MAX_PATHS; path++) {
+        walkers.start(path, path < tree.paths ? tree.lengths[size_t(path)] : 0);
+        for (int t = 0; t < walkers.length[path]; t++) {
+            const size_t node = size_t(tree.nodes[at(path, t)]);
+            const Mass token = tree.rows[node][size_t(tree.tokens[at(path, t)])];
+            steps[at(path, t)] = (unsigned short)step_of(plans[node], token.p, token.q, tree.edge[at(path, t)]);
+        }
+    }
+    std::vector<Nest> scratch(1);
+    for (int t = 0; t < tree.length; t++) {
+        const unsigned before = walkers.alive;
+        const bool one = (before & (before - 1)) == 0;
+        for (int w = 0; w < tree.paths; w++) {
+            if (!walkers.steps(w, t) || walkers.leader[w] != w) continue;
+            descend(One{}, plans[size_t(tree.nodes[at(w, t)])], w, t, drafts(tree.paths), steps.data(), stride,
+                    tree.accept[size_t(t)], tree.residual[size_t(t)], one && t + 1 == walkers.length[w], scratch[0], walkers);
+        }
+        if (walkers.status != OK) return Answer{};
+        if (one) continue;
+        unsigned after = 0;
+        for (int w = 0; w < tree.paths; w++) {
+            if ((before >> w & 1u) && may_win(walkers, w)) after |= 1u << w;
+        }
+        walkers.alive = after;
+        int leaders[MAX_PATHS];
+        for (int w = 0; w < tree.paths; w++) {
+            leaders[w] = walkers.steps(w, t + 1) ? leader_of(walkers, w, t, tree.nodes.data(), stride) : w;
+        }
+        for (int w = 0; w < tree.paths; w++) walkers.leader[w] = leaders[w];
+    }
+    const int winner = winner_of(walkers, [&](int w) { return tree.label[size_t(w)]; });
+    const int length = walkers.length[winner];
+    if (tree.accept[size_t(length)] < walkers.weight[winner]) return Answer{double(winner), double(length), -1.0};
+    const Stop stop = walkers.stop[winner];
+    if (stop.depth < 0) return Answer{};
+    const size_t node = size_t(tree.nodes[at(winner, stop.depth)]);
+    return Answer{double(winner), double(stop.depth), double(drawn_on(plans[node], tree.rows[node], stop.choice))};
+}
+
+// The same for one path by block verification. After the answer: how many decisions the cells alone did not settle.
+Answer chain(Request& request) {
+    const Tree tree = tree_of(request);
+    const EdgeGrid grid = spanning(tree.width, tree.anchor, tree.log_lowest);
+    const int length = tree.lengths[0];
+    std::vector<double> weights{1.0};
+    for (size_t t = 0; t < size_t(length); t++) {
+        const Mass token = tree.rows[size_t(tree.nodes[t])][size_t(tree.tokens[t])];
+        weights.push_back(accept_probability(weights[t] * token.q, token.p, 1e-13));
+    }
+    if (tree.accept[size_t(length)] < weights[size_t(length)]) return Answer{0.0, double(length), -1.0, 0.0};
+    int undecided = 0;
+    for (int t = length - 1; t >= 0; t--) {
+        const std::vector<Mass>& row = tree.rows[size_t(tree.nodes[size_t(t)])];
+        const double weight = weights[size_t(t)];
+        const std::vector<Mass> cells = counted(grid, row);
+        const Bounds bounds = residual_bounds(One{}, grid, [&](int c) { return cells[size_t(c)]; }, weight);
+        auto mass = [&](Mass token) { return larger(weight * token.q - token.p, 0.0); };
+        double total = 0.0;
+        for (const Mass& token : row) total += mass(token);
+        if (!(bounds.least <= total + 1e-13 && total <= bounds.most + 1e-13)) return Answer{};
+        Decision decision = keeps(bounds, weight, tree.accept[size_t(t)]);
+        if (decision == UNDECIDED) {
+            undecided += 1;
+            decision = tree.accept[size_t(t)] < keep_probability(total, weight) ? YES : NO;
+        }
+        if (decision == NO) continue;
+        double cumulative = 0.0;
+        const int token = drawn(row, tree.residual[size_t(t)] * total, mass, cumulative, -1);
+        return Answer{0.0, double(t), double(token), double(undecided)};
+    }
+    return Answer{};
+}
+
 }  // namespace
 
 int main() {
@@ -216,6 +407,8 @@ int main() {
             case 2: answer = layout(request); break;
             case 3: answer = kseq(request); break;
             case 4: answer = optimal(request); break;
+            case 5: answer = path(request); break;
+            case 6: answer = chain(request); break;
             default: return 2;
         }
         const double size = double(answer.size());

@@ -22,6 +22,8 @@ constexpr int CELLS_AN_OCTAVE = 8;
 constexpr double COARSENING_LOSS = DRAFTPICK_COARSENING_LOSS;
 // How far below 1/K the ratio edges of the path coupling reach, as a logarithm.
 constexpr double HEADROOM = 6.0;
+// How far a class's end is looked for cell by cell, in cells a lane.
+constexpr int NEAR = 3;
 
 // x^k.
 DRAFTPICK_DEVICE double power(double x, int k) {
@@ -133,24 +135,24 @@ DRAFTPICK_DEVICE Split split(const Edges& edges, double p, double q) {
     return split_sum(edges, class_of(edges, p, q), p, q);
 }
 
-// Σ over the tokens of a class from `first` up to and without `end` of the grid, in order.
-DRAFTPICK_DEVICE Mass sum_of(const Mass* classes, int first, int end) {
-    Mass sum{0.0, 0.0};
-    for (int c = first; c < end; c++) {
-        sum.p += classes[c].p;
-        sum.q += classes[c].q;
-    }
-    return sum;
-}
-
 // The masses of the classes between the edges that remain, of which `count` are in `room`.
 template <class Team>
 DRAFTPICK_DEVICE Edges merged(const Team& team, const EdgeGrid& grid, const Mass* classes, const EdgeRoom& room, int count) {
     team.sync();
-    for (int c = team.lane(); c < count; c += Team::LANES) {
-        room.inverses[c] = inverse(grid, room.kept[c]);
+    for (int c = team.lane(); c < count; c += Team::LANES) room.inverses[c] = inverse(grid, room.kept[c]);
+    const int group = team.lane() / Team::GROUP, in_group = team.lane() % Team::GROUP;
+    for (int start = 0; start < count; start += Team::LANES / Team::GROUP) {
+        const int c = start + group;
         // Class c is from edge c − 1 up to edge c; the last one is from the highest finite edge up.
-        room.classes[c] = c == 0 ? classes[0] : sum_of(classes, room.kept[c - 1] + 1, room.kept[c] + 1);
+        const int first = c > 0 && c < count ? room.kept[c - 1] + 1 : 0;
+        const int end = c < count ? room.kept[c] + 1 : 0;
+        Mass sum{0.0, 0.0};
+        for (int cell = first + in_group; cell < end; cell += Team::GROUP) {
+            sum.p += classes[cell].p;
+            sum.q += classes[cell].q;
+        }
+        sum = Mass{team.group_sum(sum.p), team.group_sum(sum.q)};
+        if (in_group == 0 && c < count) room.classes[c] = sum;
     }
     team.sync();
     return Edges{grid.log_lowest, grid.per_width, grid.len, count, room.kept, room.inverses};
@@ -163,7 +165,8 @@ DRAFTPICK_DEVICE Edges merged(const Team& team, const EdgeGrid& grid, const Mass
 // mass·spread² > 8·loss, counting every class at most twice.
 template <class Team>
 DRAFTPICK_CALL Status thinned(
-    const Team& team, const EdgeGrid& grid, const Mass* classes, double loss, double* prefix, const EdgeRoom& room, Edges& edges
+    const Team& team, const EdgeGrid& grid, const Mass* DRAFTPICK_RESTRICT classes, double loss,
+    double* DRAFTPICK_RESTRICT prefix, const EdgeRoom& room, Edges& edges
 ) {
     const double width = 1.0 / grid.per_width;
     const int last = grid.len - 1;
@@ -171,12 +174,13 @@ DRAFTPICK_CALL Status thinned(
     const int stretch = (grid.len + Team::LANES - 1) / Team::LANES;
     const int from = larger(team.lane() * stretch, 1), to = smaller((team.lane() + 1) * stretch, grid.len);
     double sum = 0.0;
+    for (int c = from; c < to; c++) sum += larger(classes[c].p, classes[c].q);
+    // Added up again from there on: a sum of one lane is that of the Rust code.
+    sum = team.scan(sum) - sum;
     for (int c = from; c < to; c++) {
         sum += larger(classes[c].p, classes[c].q);
         prefix[c] = sum;
     }
-    const double below = team.scan(sum) - sum;
-    for (int c = from; c < to; c++) prefix[c] += below;
     if (team.lane() == 0) prefix[0] = 0.0;
     team.sync();
     int count = 0, start = 1;
@@ -192,13 +196,21 @@ DRAFTPICK_CALL Status thinned(
             const double spread = double(c - start + 1) * width;
             return (prefix[c] - before) * spread * spread > 8.0 * loss;
         };
-        // Its neighbours first, then the rest in as many parts as there are lanes and one.
-        int low = start + 1, high = last, step = 1;
+        // First among the next few, then in as many parts as there are lanes and one.
+        int low = start + 1, high = last;
+        bool near[NEAR];
+        for (int i = 0; i < NEAR; i++) near[i] = ends(low + i * Team::LANES + team.lane());
+        int found = Team::LANES;
+        for (int i = 0; i < NEAR && found == Team::LANES; i++) {
+            found = team.first(near[i]);
+            low = smaller(low + found, last);
+        }
+        if (found < Team::LANES) high = low;
         while (low < high) {
-            const int found = team.first(ends(low + (team.lane() + 1) * step - 1));
+            const int step = (high - low + 1 + Team::LANES) / (Team::LANES + 1);
+            found = team.first(ends(low + (team.lane() + 1) * step - 1));
             if (found < Team::LANES) high = smaller(low + (found + 1) * step - 1, last);
             low = smaller(low + found * step, high);
-            step = (high - low + 1 + Team::LANES) / (Team::LANES + 1);
         }
         start = high;
     }

@@ -11,7 +11,9 @@
 #define INTEGER 8388608.0f  // 2^23: added to a number from 0 to below 2^23, it leaves its integer in the low bits
 #define ONE 2147483648.0f   // 2^31, what is counted at most
 
+#ifndef MOST_COUNTS
 #define MOST_COUNTS 1040  // cells of a token rule
+#endif
 
 // The draft and the target mass of each cell of a block's chunk.
 struct Counts {

@@ -98,7 +98,7 @@ struct Layout {
     Cut* cuts;
     // The probability that the largest label falls into each item's region.
     double* masses;
-    // The number of blocks; the item that each starts with, the mass and the slope of each.
+    // The number of blocks; the item that each starts with, the mass and the slope of each (the target mass at first).
     int blocks;
     unsigned short* starts;
     double* block_masses;
@@ -115,63 +115,68 @@ DRAFTPICK_DEVICE Segment piece(const Segment* base, Cut from, Cut to, int i) {
 }
 
 // The points at which the items' lengths, end to end, cut the base.
-DRAFTPICK_DEVICE void cut_points(const Segment* base, int segments, Layout& layout) {
-    Cut cut{0.0, 0};
-    layout.cuts[0] = cut;
-    double room = base[0].len;
-    for (int i = 0; i < layout.count; i++) {
-        double left = layout.items[i].p;
-        while (left > room - cut.at && cut.segment + 1 < segments) {
-            left -= room - cut.at;
-            cut = Cut{0.0, cut.segment + 1};
-            room = base[cut.segment].len;
-        }
-        cut.at = smaller(cut.at + left, room);
-        layout.cuts[i + 1] = cut;
+template <class Team>
+DRAFTPICK_DEVICE void cut_points(const Team& team, const Segment* base, int segments, Layout& layout) {
+    double before = 0.0;
+    for (int start = 0; start < layout.count; start += Team::LANES) {
+        const int i = start + team.lane();
+        const double upto = before + team.scan(i < layout.count ? layout.items[i].p : 0.0);
+        before = team.from(upto, Team::LANES - 1);
+        double left = upto;
+        int segment = 0;
+        for (; segment + 1 < segments && left > base[segment].len; segment++) left -= base[segment].len;
+        if (i < layout.count) layout.cuts[i + 1] = Cut{smaller(left, base[segment].len), segment};
     }
-    // Rounding must not leave a rest that nobody owns.
-    layout.cuts[layout.count] = Cut{base[segments - 1].len, segments - 1};
+    team.sync();
+    if (team.lane() == 0) {
+        layout.cuts[0] = Cut{0.0, 0};
+        // Rounding must not leave a rest that nobody owns.
+        layout.cuts[layout.count] = Cut{base[segments - 1].len, segments - 1};
+    }
+    team.sync();
 }
 
-// Pools adjacent blocks whose slopes do not fall; the number of blocks that remain. The first block is in registers, the
-// others lie at or before the items that they start with. One lane's work.
+// Pools adjacent blocks whose slopes mass/q do not fall; the number of blocks that remain. The topmost block is in
+// registers, the others lie at or before the items that they start with. One lane's work.
 DRAFTPICK_DEVICE int pool(Layout& layout) {
     int below = 0, start = 0;
-    double mass = layout.block_masses[0], q = layout.items[0].q, slope = layout.slopes[0];
-    bool open = true;
+    double mass = layout.block_masses[0], q = layout.items[0].q;
+    double next_mass = layout.count > 1 ? layout.block_masses[1] : 0.0;
+    double next_q = layout.count > 1 ? layout.items[1].q : 0.0;
     for (int i = 1; i < layout.count; i++) {
         int new_start = i;
-        double new_mass = layout.block_masses[i], new_q = layout.items[i].q, new_slope = layout.slopes[i];
-        while (open && new_slope >= slope) {
+        double new_mass = next_mass, new_q = next_q;
+        if (i + 1 < layout.count) {
+            next_mass = layout.block_masses[i + 1];
+            next_q = layout.items[i + 1].q;
+        }
+        bool open = true;
+        // Without a division: nothing has a larger slope than a block without target mass.
+        while (open && q > 0.0 && new_mass * q >= mass * new_q) {
             new_mass = mass + new_mass;
             new_q = q + new_q;
-            new_slope = new_mass / new_q;
             new_start = start;
             open = below > 0;
             if (open) {
                 below -= 1;
                 start = layout.starts[below];
                 mass = layout.block_masses[below];
-                q = layout.masses[below];
-                slope = layout.slopes[below];
+                q = layout.slopes[below];
             }
         }
         if (open) {
             layout.starts[below] = (unsigned short)start;
             layout.block_masses[below] = mass;
-            layout.masses[below] = q;
-            layout.slopes[below] = slope;
+            layout.slopes[below] = q;
             below += 1;
         }
         start = new_start;
         mass = new_mass;
         q = new_q;
-        slope = new_slope;
-        open = true;
     }
     layout.starts[below] = (unsigned short)start;
     layout.block_masses[below] = mass;
-    layout.slopes[below] = slope;
+    layout.slopes[below] = q;
     layout.starts[below + 1] = (unsigned short)layout.count;
     return below + 1;
 }
@@ -180,8 +185,7 @@ DRAFTPICK_DEVICE int pool(Layout& layout) {
 // lengths.
 template <class Team>
 DRAFTPICK_CALL void lay_out(const Team& team, const Segment* base, int segments, Drafts n, Layout& layout) {
-    if (team.lane() == 0) cut_points(base, segments, layout);
-    team.sync();
+    cut_points(team, base, segments, layout);
     for (int i = team.lane(); i < layout.count; i += Team::LANES) {
         const Cut from = layout.cuts[i], to = layout.cuts[i + 1];
         double mass = 0.0;
@@ -193,17 +197,28 @@ DRAFTPICK_CALL void lay_out(const Team& team, const Segment* base, int segments,
             for (int s = from.segment; s <= to.segment; s++) mass += mass_of(piece(base, from, to, s), n);
         }
         layout.block_masses[i] = mass;
-        layout.slopes[i] = mass / layout.items[i].q;
     }
     team.sync();
     layout.blocks = team.from(team.lane() == 0 ? pool(layout) : 0, 0);
     team.sync();
     for (int b = team.lane(); b < layout.blocks; b += Team::LANES) {
-        const int start = layout.starts[b], end = layout.starts[b + 1];
-        for (int i = start; i < end; i++) {
-            layout.block_of[i] = (unsigned short)b;
-            layout.masses[i] = end - start == 1 ? layout.block_masses[b] : layout.slopes[b] * layout.items[i].q;
+        layout.slopes[b] = layout.block_masses[b] / layout.slopes[b];
+    }
+    team.sync();
+    for (int i = team.lane(); i < layout.count; i += Team::LANES) {
+        // The last block that starts at the item or before it.
+        int low = 0, high = layout.blocks - 1;
+        while (low < high) {
+            const int middle = (low + high + 1) / 2;
+            if (int(layout.starts[middle]) <= i) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
         }
+        layout.block_of[i] = (unsigned short)low;
+        const bool alone = layout.starts[low + 1] - layout.starts[low] == 1;
+        layout.masses[i] = alone ? layout.block_masses[low] : layout.slopes[low] * layout.items[i].q;
     }
     team.sync();
 }
@@ -349,26 +364,47 @@ struct Windows {
     }
 };
 
-// The t in [0, step] with moved(t) = wanted, `step` if `moved` does not get that far: Newton's method from the chord,
-// kept inside a bracket.
-template <class Moved, class Slope>
-DRAFTPICK_DEVICE double root(double wanted, double step, double scale, const Moved& moved, const Slope& slope) {
-    const double whole = moved(step);
+// The mass that a window gains when it gives up a stretch next to `from` and takes one of the same length next to `to`,
+// both above these points or both below them.
+struct Shift {
+    double from, to;
+    bool above;
+    Drafts n;
+
+    DRAFTPICK_DEVICE double density(double at, double t) const {
+        return above ? mean_density(at, at + t, n) : mean_density(at - t, at, n);
+    }
+    // Times t, not the difference of the ends: that has only the digits of the labels.
+    DRAFTPICK_DEVICE double moved(double t) const { return t * (density(to, t) - density(from, t)); }
+    DRAFTPICK_DEVICE double slope(double t) const {
+        const double signed_t = above ? t : -t;
+        return point_density(to + signed_t, n) - point_density(from + signed_t, n);
+    }
+};
+
+// The t in [0, step] with moved(t) = wanted, `step` if `moved` does not get that far; `gained` is moved(t). Newton's
+// method, kept inside a bracket, from where the parabola through both ends with the slope at 0 has the value.
+DRAFTPICK_DEVICE double root(double wanted, double step, double scale, const Shift& shift, double& gained) {
+    const double whole = shift.moved(step);
+    gained = whole;
     if (fabs(whole) <= fabs(wanted)) return step;
+    const float linear = float(roughly(shift.slope(0.0) * step, whole)), share = float(roughly(wanted, whole));
+    const float under = linear * linear + 4.0f * (1.0f - linear) * share;
+    double t = step * double(2.0f * share / (linear + sqrt(under > 0.0f ? under : 0.0f)));
     double lower = 0.0, upper = step;
-    double t = step * (wanted / whole);
-    for (int round = 0; round < ROUNDS; round++) {
-        const double error = moved(t) - wanted;
-        if (fabs(error) <= PRECISION * scale || upper - lower <= PRECISION * upper) break;
+    if (!(t > lower && t < upper)) t = 0.5 * step;
+    for (int round = 0;; round++) {
+        gained = shift.moved(t);
+        const double error = gained - wanted, slope = shift.slope(t);
+        if (round == ROUNDS || fabs(error) <= PRECISION * scale || upper - lower <= PRECISION * upper) return t;
         if ((error > 0.0) == (wanted > 0.0)) {
             upper = t;
         } else {
             lower = t;
         }
-        const double next = t - error / slope(t);
+        const double next = t - roughly(error, slope);
         t = next > lower && next < upper ? next : 0.5 * (lower + upper);
     }
-    return t;
 }
 
 // How far above the lower end of `segment` the window of length `length` inside it begins that has mean density
@@ -380,12 +416,7 @@ DRAFTPICK_DEVICE double slide(Segment segment, double length, double density, Dr
     if (n.k == 1 || excess(lower) >= 0.0) return lower;
     const Drafts fewer = drafts(n.k - 1);
     // The density k·u^(k−1) at the window's middle is right for a short window; Newton's method does the rest.
-#ifdef __CUDACC__
-    // A guess: f32 will do.
-    double at = double(powf(float(density / double(n.k)), 1.0f / (float(n.k) - 1.0f))) - 0.5 * length - segment.lo;
-#else
-    double at = pow(density / double(n.k), 1.0 / (double(n.k) - 1.0)) - 0.5 * length - segment.lo;
-#endif
+    double at = double(pow(float(density / double(n.k)), 1.0f / float(n.k - 1))) - 0.5 * length - segment.lo;
     for (int round = 0; round < ROUNDS; round++) {
         if (!(at > lower && at < upper)) at = 0.5 * (lower + upper);
         const double error = excess(at);
@@ -397,7 +428,7 @@ DRAFTPICK_DEVICE double slide(Segment segment, double length, double density, Dr
         }
         // The derivative of the mean density is (k·hi^(k−1) − k·lo^(k−1))/length.
         const double lo = segment.lo + at;
-        at -= error / (double(n.k) * mean_density(lo, lo + length, fewer));
+        at -= roughly(error, double(n.k) * mean_density(lo, lo + length, fewer));
     }
     return clamped(at, 0.0, segment.len - length);
 }
@@ -429,12 +460,9 @@ DRAFTPICK_DEVICE void Windows::take(double p, double density, Drafts n) {
             continue;
         }
         const double step = smaller(highest.len, next.len);
-        // Times t, not the difference of the ends: that has only the digits of the labels.
-        const double high = top(highest), low = top(next);
-        auto moved = [&](double t) { return t * (mean_density(low - t, low, n) - mean_density(high - t, high, n)); };
-        auto slope = [&](double t) { return point_density(low - t, n) - point_density(high - t, n); };
-        const double t = root(wanted - mass, step, wanted, moved, slope);
-        mass += moved(t);
+        double gained;
+        const double t = root(wanted - mass, step, wanted, Shift{top(highest), top(next), false, n}, gained);
+        mass += gained;
         count -= 1;
         const double of_next = clamped(t, 0.0, next.len), of_top = clamped(t, 0.0, highest.len);
         const Segment next_low{next.lo, next.len - of_next}, top_low{highest.lo, highest.len - of_top};
@@ -450,12 +478,9 @@ DRAFTPICK_DEVICE void Windows::take(double p, double density, Drafts n) {
     while (mass < wanted && risen < length && has_front() && has_right()) {
         const Segment lowest = at(0), next = above();
         const double step = smaller(lowest.len, next.len);
-        auto moved = [&](double t) {
-            return t * (mean_density(next.lo, next.lo + t, n) - mean_density(lowest.lo, lowest.lo + t, n));
-        };
-        auto slope = [&](double t) { return point_density(next.lo + t, n) - point_density(lowest.lo + t, n); };
-        const double t = root(wanted - mass, step, wanted, moved, slope);
-        mass += moved(t);
+        double gained;
+        const double t = root(wanted - mass, step, wanted, Shift{lowest.lo, next.lo, true, n}, gained);
+        mass += gained;
         risen += step;
         drop_front();
         right -= 1;

@@ -9,10 +9,12 @@
 #ifdef __CUDACC__
 #define DRAFTPICK_DEVICE __device__ __forceinline__
 #define DRAFTPICK_CALL __device__ __noinline__
+#define DRAFTPICK_RESTRICT __restrict__
 #else
 #include <cmath>
 #define DRAFTPICK_DEVICE inline
 #define DRAFTPICK_CALL inline
+#define DRAFTPICK_RESTRICT
 #endif
 
 namespace draftpick {
@@ -25,6 +27,7 @@ using std::ceil;
 using std::log;
 using std::log1p;
 using std::pow;
+using std::sqrt;
 using std::fabs;
 #endif
 
@@ -50,13 +53,28 @@ DRAFTPICK_DEVICE int smaller(int a, int b) { return a < b ? a : b; }
 // f64 to f64, NaN passed through, as `f64::clamp`.
 DRAFTPICK_DEVICE double clamped(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
 
+// a/b where a correction needs few digits: relative 1e-6.
+DRAFTPICK_DEVICE double roughly(double a, double b) {
+#ifdef __CUDACC__
+    double inverse;
+    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(b));
+    return a * inverse;
+#else
+    return a / b;
+#endif
+}
+
 // One lane.
 struct One {
     static constexpr int LANES = 1;
+    // Lanes that add up a stretch together.
+    static constexpr int GROUP = 1;
     DRAFTPICK_DEVICE int lane() const { return 0; }
     DRAFTPICK_DEVICE void sync() const {}
     // Σ over the lanes, for all of them.
     DRAFTPICK_DEVICE double sum(double x) const { return x; }
+    // Σ over the lanes of a group, for all of them.
+    DRAFTPICK_DEVICE double group_sum(double x) const { return x; }
     // The largest over the lanes, for all of them.
     DRAFTPICK_DEVICE double max(double x) const { return x; }
     // Σ over the lanes up to and with this one.
@@ -77,11 +95,16 @@ struct One {
 // The 32 lanes of a warp, all of them present.
 struct Warp {
     static constexpr int LANES = 32;
+    static constexpr int GROUP = 8;
     static constexpr unsigned ALL = 0xffffffffu;
     DRAFTPICK_DEVICE int lane() const { return threadIdx.x & 31; }
     DRAFTPICK_DEVICE void sync() const { __syncwarp(); }
     DRAFTPICK_DEVICE double sum(double x) const {
         for (int step = 16; step > 0; step >>= 1) x += __shfl_xor_sync(ALL, x, step);
+        return x;
+    }
+    DRAFTPICK_DEVICE double group_sum(double x) const {
+        for (int step = GROUP / 2; step > 0; step >>= 1) x += __shfl_xor_sync(ALL, x, step);
         return x;
     }
     DRAFTPICK_DEVICE double max(double x) const {

@@ -14,7 +14,10 @@ use rand::{RngExt, SeedableRng};
 use crate::classes::Edges;
 use crate::kseq::KSeq;
 use crate::layout::{Item, Layout, Segment};
-use crate::optimal::{OptimalLinear, Precision};
+use crate::optimal::{DEFAULT_CLASSES, OptimalLinear, Precision};
+use crate::path::{
+    Block, Coins, DEFAULT_LOSS, DraftTree, PathCoupling, PathVerifier, Purpose, ROOT, Round, RoundCoins,
+};
 use crate::problem::{Laws, Problem};
 use crate::selector::SelectThenAccept;
 use crate::{Coin, Pmf, Selector};
@@ -335,4 +338,109 @@ fn the_order_statistic_coupling_selects_the_same() {
             answer.end();
         }
     }
+}
+
+/// A law over `vocab` tokens: peaked, spiky, with zeros, or a point.
+fn law(rng: &mut StdRng, vocab: usize) -> Pmf {
+    let shape = rng.random_range(0..8u32);
+    let mut weights: Vec<f64> = (0..vocab)
+        .map(|_| match shape {
+            0 => 10f64.powf(-9.0 * rng.random::<f64>()),
+            1 if rng.random::<bool>() => 0.0,
+            2..4 => rng.random::<f64>(),
+            _ => (4.0 * rng.random::<f64>().ln()).exp(),
+        })
+        .collect();
+    weights[rng.random_range(0..vocab)] += 1e-3;
+    Pmf::from_weights(weights).unwrap()
+}
+
+/// Drafts that share prefixes where their tokens agree; token 0 ends the text, now and then, and some rounds end early
+/// for all.
+fn drafted(seed: u64, most_paths: usize) -> (Round<Pmf>, RoundCoins) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let vocab = [2, 3, 8, 40, 300][seed as usize % 5];
+    let (paths, length) = (rng.random_range(1..=most_paths), rng.random_range(1..=8));
+    let coins = RoundCoins { seed, start: 7 };
+    let mut tree = DraftTree::new(paths).unwrap();
+    for _ in 0..length {
+        for leaf in tree.open() {
+            for child in tree.draw(leaf, law(&mut rng, vocab), &coins).unwrap() {
+                if tree.token(child) == 0 && seed.is_multiple_of(2) {
+                    tree.end(child).unwrap();
+                }
+            }
+        }
+    }
+    let round = tree.score(|_| Ok::<_, crate::path::PathError>(law(&mut rng, vocab))).unwrap();
+    (round, coins)
+}
+
+fn request(round: &Round<Pmf>, coins: &RoundCoins) -> Vec<f64> {
+    let tree = round.tree();
+    let paths = tree.paths();
+    let k = paths.len();
+    let length = paths.iter().map(|nodes| nodes.len() - 1).max().unwrap_or(0);
+    let width = Edges::width(DEFAULT_CLASSES, k);
+    // As `Pmf::count` and `Nests::nest` have it.
+    let mut request = vec![if k == 1 { 6.0 } else { 5.0 }, k as f64, length as f64, round.vocab() as f64];
+    request.extend([width, 0.0, -(k as f64).ln() - 6.0, DEFAULT_LOSS]);
+    for nodes in paths {
+        request.push((nodes.len() - 1) as f64);
+        request.extend(nodes.iter().map(|&node| node as f64));
+        request.extend(nodes[1..].iter().map(|&node| f64::from(tree.token(node))));
+    }
+    let coin = |purpose, depth, path| coins.coin(purpose, depth, path).get();
+    for depth in 0..=length {
+        request.extend([coin(Purpose::Accept, depth, 0), coin(Purpose::Residual, depth, 0)]);
+    }
+    for path in 0..k {
+        request.extend((0..=length).map(|depth| coin(Purpose::Edge, depth, path)));
+        request.push(coin(Purpose::Label, length, path));
+    }
+    request.push(tree.len() as f64);
+    for node in 0..tree.len() {
+        let row: Vec<(f64, f64)> = match round.pair(node) {
+            Some((draft, target)) => draft.as_slice().iter().copied().zip(target.as_slice().iter().copied()).collect(),
+            None => Vec::new(),
+        };
+        pairs(&mut request, &row);
+    }
+    request
+}
+
+#[test]
+fn verified_trees_end_the_same() {
+    let (mut trees, mut accepted, mut stopped, mut undecided) = (0, 0, 0, 0.0);
+    for mut host in Host::both() {
+        for seed in 0..1500 {
+            let (round, coins) = drafted(seed, if seed % 4 == 0 { 1 } else { 16 });
+            let mut answer = host.ask(request(&round, &coins));
+            let tree = round.tree();
+            let verified = match tree.paths() {
+                [_] => Block.verify(&round, &coins),
+                _ => PathCoupling::default().verify(&round, &coins),
+            };
+            let outcome = verified.unwrap();
+            let (path, depth, next) = (answer.next() as usize, answer.next() as usize, answer.next());
+            let node = tree.paths()[path][depth];
+            assert_eq!(node, outcome.node, "seed {seed}");
+            let leaf = depth == tree.paths()[path].len() - 1;
+            if leaf {
+                assert_eq!(next, -1.0, "seed {seed}");
+            } else {
+                assert_eq!(Some(next as u32), outcome.next, "seed {seed}");
+            }
+            if tree.paths().len() == 1 {
+                undecided += answer.next();
+            }
+            answer.end();
+            (trees, accepted, stopped) =
+                (trees + 1, accepted + depth, stopped + usize::from(depth == 0 && ROOT == node));
+        }
+    }
+    println!(
+        "{trees} trees, {accepted} tokens accepted, {stopped} stopped at the root, {undecided} not decided by cells"
+    );
+    assert!(trees == 0 || (accepted > trees / 2 && stopped > trees / 20));
 }
