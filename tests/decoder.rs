@@ -13,9 +13,6 @@ use serde_json::Value;
 
 /// How far a logit may be from the recorded one: the order of the sums differs, and so does the exponential function.
 const RECORDED: f64 = 2e-4;
-/// How far two ways to the same logit may be apart.
-const SAME: f64 = 1e-4;
-
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
@@ -56,11 +53,12 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
         .fold(0.0, |max, d| if d <= max { max } else { d.max(if d.is_nan() { f64::INFINITY } else { d }) })
 }
 
+/// Two ways to the same logits, which are to be the same in every bit.
 #[track_caller]
 fn assert_same(a: &[Vec<f32>], b: &[Vec<f32>]) {
     assert_eq!(a.len(), b.len());
     for (row, (a, b)) in a.iter().zip(b).enumerate() {
-        assert!(distance(a, b) <= SAME, "row {row} is off by {}", distance(a, b));
+        assert!(a == b, "row {row} is off by {}", distance(a, b));
     }
 }
 

@@ -1,26 +1,20 @@
-//! The decoder: weights, forward pass, and what it offers to the loop.
+//! The decoder: what it offers to the loop.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::{rms_norm, softmax_last_dim};
-use candle_nn::rotary_emb::rope_thd;
 
-use super::cache::Cache;
+use super::checkpoint::{Checkpoint, EMBEDDING};
 use super::config::{self, Config, ConfigError};
-use super::rope::Rope;
-use super::tree::{Part, Plan, Tree};
+use super::host::Host;
+use super::tensors::Tensors;
+use super::tree::{Plan, Tree};
 use super::weights::{Weights, WeightsError};
 use crate::decode::{Extension, Model};
 use crate::pmf::Token;
-
-/// The most new nodes of one sequence whose attention is computed at once: it bounds the memory that a long prompt
-/// takes, and changes nothing else.
-const ATTENTION_ROWS: usize = 512;
 
 /// Why a checkpoint could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -109,94 +103,26 @@ pub enum CallError {
     Backend(#[from] candle_core::Error),
 }
 
-/// `x ↦ x W + b`, with the weights as `[in, out]`.
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// Of weights stored as `[out, in]`.
-    fn new(weight: &Tensor, bias: Option<Tensor>) -> candle_core::Result<Self> {
-        let weight = weight.t()?;
-        // On the CPU a transposed view would be packed anew in every product. cuBLAS reads either.
-        let weight = if weight.device().is_cpu() { weight.contiguous()? } else { weight };
-        Ok(Linear { weight, bias })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let y = x.matmul(&self.weight)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
-        }
-    }
-}
-
-/// The tensors of a checkpoint on their way to the device.
-struct Loader<'a> {
-    weights: Weights,
-    device: &'a Device,
-    dtype: DType,
-}
-
-impl Loader<'_> {
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, WeightsError> {
-        self.weights.take(name, shape, self.device, self.dtype)
-    }
-
-    /// Some projections of the same input, each with its number of outputs, as one.
-    fn join(
-        &mut self,
-        prefix: &str,
-        parts: &[(&str, usize)],
-        inputs: usize,
-        biased: bool,
-    ) -> Result<Linear, LoadError> {
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
-        for &(name, outputs) in parts {
-            weights.push(self.take(&format!("{prefix}.{name}.weight"), &[outputs, inputs])?);
-            if biased {
-                biases.push(self.take(&format!("{prefix}.{name}.bias"), &[outputs])?);
-            }
-        }
-        let bias = if biased { Some(Tensor::cat(&biases, 0)?) } else { None };
-        Ok(Linear::new(&Tensor::cat(&weights, 0)?, bias)?)
-    }
-}
-
-struct Layer {
-    attention_norm: Tensor,
-    /// To queries, keys and values, one after the other.
-    qkv: Linear,
-    output: Linear,
-    mlp_norm: Tensor,
-    /// To the gate and to what it is multiplied with, one after the other.
-    gate_up: Linear,
-    down: Linear,
-}
-
-#[derive(Default)]
-struct Sequence {
-    tree: Tree,
-    cache: Cache,
+/// What runs the forward pass. Both keep keys and values in slots, and compute the same.
+enum Backend {
+    Host(Host),
+    Device(Tensors),
 }
 
 /// A decoder of the Llama architecture with its own cache of keys and values.
 ///
 /// Each sequence's tree is kept on the device. A call is one forward pass: the projections run over all new nodes of all
-/// sequences together, the attention sequence by sequence, and each new node attends to the tokens on its way only.
-/// Its [`Row`](Model::Row)s are `f32` on the host; [`forward`](Llama::forward) leaves them on the device.
+/// sequences together, and each new node attends to the tokens on its way only. Its [`Row`](Model::Row)s are `f32` on the
+/// host; [`forward`](Llama::forward) leaves them on the device.
+///
+/// On the CPU a node's logits are the same in every bit, whatever else is in the call, and by whatever calls and
+/// rollbacks its tokens got there. On a GPU they are within the rounding of the type that it computes in.
 pub struct Llama {
     config: Config,
     device: Device,
     dtype: DType,
-    embedding: Tensor,
-    layers: Vec<Layer>,
-    norm: Tensor,
-    head: Linear,
-    rope: Rope,
-    sequences: HashMap<usize, Sequence>,
+    backend: Backend,
+    trees: HashMap<usize, Tree>,
     end_of_text: Vec<Token>,
 }
 
@@ -242,8 +168,6 @@ impl Llama {
     }
 
     fn new(config: Config, weights: Weights, device: &Device, dtype: Option<DType>) -> Result<Self, LoadError> {
-        const EMBEDDING: &str = "model.embed_tokens.weight";
-
         let dtype = match dtype {
             Some(dtype) => dtype,
             None if device.is_cpu() => DType::F32,
@@ -260,44 +184,19 @@ impl Llama {
             return Err(LoadError::Precision { dtype, device: device_name, supported: name });
         }
 
-        let Config { vocab, hidden, intermediate, head_dim, .. } = config;
-        let (q, kv) = (config.heads * head_dim, config.kv_heads * head_dim);
-        let mut loader = Loader { weights, device, dtype };
-
-        let embedding = loader.take(EMBEDDING, &[vocab, hidden])?;
-        let mut layers = Vec::new();
-        for layer in 0..config.layers {
-            let prefix = format!("model.layers.{layer}");
-            let (attention, mlp) = (format!("{prefix}.self_attn"), format!("{prefix}.mlp"));
-            let qkv = [("q_proj", q), ("k_proj", kv), ("v_proj", kv)];
-            let gate_up = [("gate_proj", intermediate), ("up_proj", intermediate)];
-            layers.push(Layer {
-                attention_norm: loader.take(&format!("{prefix}.input_layernorm.weight"), &[hidden])?,
-                qkv: loader.join(&attention, &qkv, hidden, config.qkv_bias)?,
-                output: loader.join(&attention, &[("o_proj", hidden)], q, config.output_bias)?,
-                mlp_norm: loader.take(&format!("{prefix}.post_attention_layernorm.weight"), &[hidden])?,
-                gate_up: loader.join(&mlp, &gate_up, hidden, config.mlp_bias)?,
-                down: loader.join(&mlp, &[("down_proj", hidden)], intermediate, config.mlp_bias)?,
-            });
-        }
-        let norm = loader.take("model.norm.weight", &[hidden])?;
-        let head = if config.tied { embedding.clone() } else { loader.take("lm_head.weight", &[vocab, hidden])? };
-        let head = Linear::new(&head, None)?;
-        // Old files hold the frequencies of the rotary embedding; some hold the tied head once more.
-        let tied = config.tied;
-        loader.weights.finish(|name| name.ends_with(".rotary_emb.inv_freq") || (tied && name == "lm_head.weight"))?;
-
+        let checkpoint = Checkpoint::load(weights, &config, device, dtype)?;
+        let backend = if device.is_cpu() {
+            Backend::Host(Host::new(&checkpoint, config.clone())?)
+        } else {
+            Backend::Device(Tensors::new(checkpoint, config.clone(), device, dtype)?)
+        };
         Ok(Llama {
-            rope: Rope::new(&config),
             end_of_text: config.end_of_text().to_vec(),
-            sequences: HashMap::new(),
+            trees: HashMap::new(),
             device: device.clone(),
             config,
             dtype,
-            embedding,
-            layers,
-            norm,
-            head,
+            backend,
         })
     }
 
@@ -326,124 +225,26 @@ impl Llama {
     /// # Errors
     /// As [`Model::extend`], or the device fails.
     pub fn forward(&mut self, new: &[Extension]) -> Result<Tensor, CallError> {
-        let sequences = &self.sequences;
-        let tree = |sequence| sequences.get(&sequence).map_or_else(Tree::default, |sequence| sequence.tree.clone());
-        let plan = Plan::new(new, tree, self.config.vocab, self.config.context)?;
-        let logits = self.run(&plan)?;
-        for part in plan.parts {
-            if let Some(sequence) = self.sequences.get_mut(&part.sequence) {
-                sequence.tree = part.tree;
+        let plan = self.plan(new)?;
+        let logits = match &mut self.backend {
+            Backend::Host(host) => {
+                let shape = (plan.scored.len(), self.config.vocab);
+                Tensor::from_vec(host.run(&plan).concat(), shape, &self.device)?
             }
-        }
+            Backend::Device(tensors) => tensors.run(&plan)?,
+        };
+        self.grow(plan);
         Ok(logits)
     }
 
-    /// The forward pass. It writes to slots that no tree uses yet, and changes no tree.
-    fn run(&mut self, plan: &Plan) -> candle_core::Result<Tensor> {
-        let Llama { config, device, dtype, .. } = self;
-        if plan.tokens.is_empty() {
-            return Tensor::zeros((0, config.vocab), DType::F32, device);
-        }
-        let mut masks = Vec::new();
-        for part in &plan.parts {
-            let sequence = self.sequences.entry(part.sequence).or_default();
-            sequence.cache.reserve(part.tree.slots(), part.first_slot(), config, device, *dtype)?;
-            masks.push(masks_of(part, device, *dtype)?);
-        }
-        let (cos, sin) = self.rope.at(&plan.positions, device, *dtype)?;
-        let eps = config.norm_eps as f32;
-
-        let mut x = self.embedding.index_select(&Tensor::new(plan.tokens.as_slice(), device)?, 0)?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let qkv = layer.qkv.forward(&rms_norm(&x, &layer.attention_norm, eps)?)?;
-            let attended = attention(index, &qkv, &cos, &sin, plan, &masks, &self.sequences, config)?;
-            x = (x + layer.output.forward(&attended)?)?;
-            let gate_up = layer.gate_up.forward(&rms_norm(&x, &layer.mlp_norm, eps)?)?;
-            let gate = gate_up.narrow(1, 0, config.intermediate)?.silu()?;
-            let gated = (gate * gate_up.narrow(1, config.intermediate, config.intermediate)?)?;
-            x = (x + layer.down.forward(&gated)?)?;
-        }
-        if plan.scored.is_empty() {
-            return Tensor::zeros((0, config.vocab), DType::F32, device);
-        }
-        let in_order = plan.scored.iter().copied().eq(0..plan.tokens.len() as u32);
-        let scored = if in_order { x } else { x.index_select(&Tensor::new(plan.scored.as_slice(), device)?, 0)? };
-        self.head.forward(&rms_norm(&scored, &self.norm, eps)?)?.to_dtype(DType::F32)
+    fn plan(&self, new: &[Extension]) -> Result<Plan, CallError> {
+        let tree = |sequence| self.trees.get(&sequence).cloned().unwrap_or_default();
+        Plan::new(new, tree, self.config.vocab, self.config.context)
     }
-}
 
-/// A block of a part's rows, counted from 0, and the mask over the slots that they may see, `[rows, slots]`; `None`
-/// where they see all of them.
-type Block = (Range<usize>, Option<Tensor>);
-
-fn masks_of(part: &Part, device: &Device, dtype: DType) -> candle_core::Result<Vec<Block>> {
-    let mut blocks = Vec::new();
-    for start in (0..part.rows.len()).step_by(ATTENTION_ROWS) {
-        let rows = start..(start + ATTENTION_ROWS).min(part.rows.len());
-        // No node sees the slots of later ones.
-        let slots = part.first_slot() + rows.end;
-        let mask = if part.sees_all(rows.clone(), slots) {
-            None
-        } else {
-            let mask = part.mask(rows.clone(), slots);
-            Some(Tensor::from_vec(mask, (rows.len(), slots), device)?.to_dtype(dtype)?)
-        };
-        blocks.push((rows, mask));
-    }
-    Ok(blocks)
-}
-
-/// From queries, keys and values of all new nodes, `[nodes, (heads + 2 kv_heads) head_dim]`, to what the heads gather,
-/// `[nodes, heads head_dim]`.
-#[allow(clippy::too_many_arguments)]
-fn attention(
-    layer: usize,
-    qkv: &Tensor,
-    cos: &Tensor,
-    sin: &Tensor,
-    plan: &Plan,
-    masks: &[Vec<Block>],
-    sequences: &HashMap<usize, Sequence>,
-    config: &Config,
-) -> candle_core::Result<Tensor> {
-    let &Config { heads, kv_heads, head_dim, .. } = config;
-    let nodes = qkv.dim(0)?;
-    let scale = 1.0 / (head_dim as f64).sqrt();
-
-    let turned = qkv.narrow(1, 0, (heads + kv_heads) * head_dim)?.contiguous()?;
-    let turned = rope_thd(&turned.reshape((1, nodes, heads + kv_heads, head_dim))?, cos, sin)?.squeeze(0)?;
-    // [heads, nodes, head_dim] from here on.
-    let queries = turned.narrow(1, 0, heads)?.transpose(0, 1)?;
-    let keys = turned.narrow(1, heads, kv_heads)?.transpose(0, 1)?;
-    let values = qkv.narrow(1, (heads + kv_heads) * head_dim, kv_heads * head_dim)?;
-    let values = values.reshape((nodes, kv_heads, head_dim))?.transpose(0, 1)?;
-
-    let mut gathered = Vec::new();
-    for (part, blocks) in plan.parts.iter().zip(masks) {
-        let (start, len) = (part.rows.start, part.rows.len());
-        let cache = &sequences[&part.sequence].cache;
-        let new_keys = keys.narrow(1, start, len)?.contiguous()?;
-        let new_values = values.narrow(1, start, len)?.contiguous()?;
-        let (all_keys, all_values) = cache.append(layer, part.first_slot(), &new_keys, &new_values)?;
-        for (rows, mask) in blocks {
-            let (rows, slots) = (rows.start..rows.end, part.first_slot() + rows.end);
-            let n = rows.len();
-            // Heads that share keys and values are neighbours: their queries are further rows of the same product.
-            let q = queries.narrow(1, start + rows.start, n)?.contiguous()?;
-            let q = q.reshape((kv_heads, heads / kv_heads * n, head_dim))?;
-            let scores = (q.matmul(&all_keys.narrow(1, 0, slots)?.t()?)? * scale)?;
-            let scores = match mask {
-                Some(mask) => scores.reshape((heads, n, slots))?.broadcast_add(mask)?,
-                None => scores,
-            };
-            let shares = softmax_last_dim(&scores)?.reshape((kv_heads, heads / kv_heads * n, slots))?;
-            let out = shares.matmul(&all_values.narrow(1, 0, slots)?)?;
-            gathered.push(out.reshape((heads, n, head_dim))?.transpose(0, 1)?.reshape((n, heads * head_dim))?);
-        }
-    }
-    match gathered.as_slice() {
-        [one] => Ok(one.clone()),
-        all => Tensor::cat(all, 0),
+    /// Takes over the trees of a call that succeeded.
+    fn grow(&mut self, plan: Plan) {
+        self.trees.extend(plan.parts.into_iter().map(|part| (part.sequence, part.tree)));
     }
 }
 
@@ -456,21 +257,99 @@ impl Model for Llama {
     }
 
     fn extend(&mut self, new: &[Extension]) -> Result<Vec<Vec<f32>>, CallError> {
-        let logits = self.forward(new)?;
-        Ok(logits.to_vec2()?)
+        let plan = self.plan(new)?;
+        let rows = match &mut self.backend {
+            Backend::Host(host) => host.run(&plan),
+            Backend::Device(tensors) => tensors.run(&plan)?.to_vec2()?,
+        };
+        self.grow(plan);
+        Ok(rows)
     }
 
     fn keep(&mut self, sequence: usize, node: Option<usize>) -> Result<(), CallError> {
         let Some(node) = node else {
-            self.sequences.remove(&sequence);
+            self.trees.remove(&sequence);
+            match &mut self.backend {
+                Backend::Host(host) => host.forget(sequence),
+                Backend::Device(tensors) => tensors.forget(sequence),
+            }
             return Ok(());
         };
-        let Some(Sequence { tree, cache }) = self.sequences.get_mut(&sequence) else {
+        let Some(tree) = self.trees.get_mut(&sequence) else {
             return if node == 0 { Ok(()) } else { Err(CallError::Node { sequence, node, nodes: 1 }) };
         };
         let way = tree.way(node).ok_or(CallError::Node { sequence, node, nodes: tree.nodes() })?;
-        cache.gather(tree.kept(), &way, &self.device)?;
+        match &mut self.backend {
+            Backend::Host(host) => host.keep(sequence, tree.kept(), &way),
+            Backend::Device(tensors) => tensors.keep(sequence, tree.kept(), &way)?,
+        }
         tree.keep(way.len());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far the logits of the two backends may be apart: sums in another order.
+    const SAME: f32 = 1e-4;
+
+    /// A checkpoint of the tests' data on the CPU, by loops and by tensor operations.
+    fn both(name: &str) -> [Llama; 2] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let load = || Llama::load(&dir, &Device::Cpu, None).unwrap();
+        let (host, mut tensors) = (load(), load());
+        let config = tensors.config.clone();
+        let checkpoint = Checkpoint::load(Weights::open(&dir).unwrap(), &config, &Device::Cpu, DType::F32).unwrap();
+        tensors.backend = Backend::Device(Tensors::new(checkpoint, config, &Device::Cpu, DType::F32).unwrap());
+        [host, tensors]
+    }
+
+    /// Trees of three sequences at random, grown in several calls, and rolled back to random nodes. Another layer's
+    /// keys, a mask that is off by one, or a slot that was not moved show as differences.
+    #[test]
+    fn loops_and_tensors_give_the_same_logits() {
+        let variants = ["biased", "grouped-sharded", "linear-f16-tied", "llama3-bf16", "mistral", "qwen2"];
+        let variants = variants.map(|name| format!("tests/data/variants/{name}"));
+        for name in variants.iter().map(String::as_str).chain(["assets/tiny-pair/target", "assets/tiny-pair/draft"]) {
+            let mut models = both(name);
+            let vocab = models[0].vocab();
+            let mut state = 7u64;
+            let mut below = |n: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as usize % n
+            };
+            // The number of tokens up to each node of each sequence.
+            let mut lengths: [Vec<usize>; 3] = std::array::from_fn(|_| vec![0]);
+            let mut worst = 0.0f32;
+            for round in 0..24 {
+                let size = 1 + below(if round % 6 == 5 { 70 } else { 12 });
+                let new: Vec<Extension> = (0..size)
+                    .map(|_| {
+                        let sequence = below(3);
+                        let lengths = &mut lengths[sequence];
+                        // Every second time a chain goes on, otherwise it branches anywhere; the context is 64.
+                        let parent = if below(2) == 0 { lengths.len() - 1 } else { below(lengths.len()) };
+                        let parent = if lengths[parent] < 60 { parent } else { 0 };
+                        lengths.push(lengths[parent] + 1);
+                        Extension { sequence, parent, token: below(vocab) as Token, scored: below(4) > 0 }
+                    })
+                    .collect();
+                let [host, tensors] = models.each_mut().map(|model| model.extend(&new).unwrap());
+                assert_eq!(host.len(), tensors.len());
+                for (a, b) in host.iter().flatten().zip(tensors.iter().flatten()) {
+                    let difference = (a - b).abs();
+                    assert!(difference <= SAME, "{name}, round {round}: {a} and {b}");
+                    worst = worst.max(difference);
+                }
+                let sequence = below(3);
+                let node = below(lengths[sequence].len());
+                let kept = Some(node).filter(|&node| lengths[sequence][node] < 40 && below(8) > 0);
+                models.iter_mut().for_each(|model| model.keep(sequence, kept).unwrap());
+                lengths[sequence] = vec![kept.map_or(0, |node| lengths[sequence][node])];
+            }
+            println!("{name}: largest difference {worst:e}");
+        }
     }
 }

@@ -6,11 +6,14 @@
 //! [`Llama::load`] and [`Tokenizer::load`] read checkpoints from a directory. Nothing is ever downloaded.
 
 mod cache;
+mod checkpoint;
 mod config;
 mod device;
+mod host;
 mod llama;
 mod pair;
 mod rope;
+mod tensors;
 mod tokenizer;
 mod tree;
 mod weights;

@@ -19,22 +19,35 @@ impl Rope {
         Rope { frequencies: frequencies(config), cos: Vec::new(), sin: Vec::new() }
     }
 
-    /// Cosines and sines at the positions given, each `[positions, head_dim / 2]`.
-    pub fn at(&mut self, positions: &[usize], device: &Device, dtype: DType) -> Result<(Tensor, Tensor)> {
-        let half = self.frequencies.len();
-        let known = self.cos.len() / half;
-        let wanted = positions.iter().max().map_or(0, |&last| last + 1);
-        for position in known..wanted {
+    /// Computes what is missing of the first `positions` positions.
+    pub fn reach(&mut self, positions: usize) {
+        for position in self.cos.len() / self.frequencies.len()..positions {
             // In f32, as in the library that the checkpoints were trained with.
             let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency);
             self.cos.extend(angles.clone().map(f32::cos));
             self.sin.extend(angles.map(f32::sin));
         }
-        let rows = |table: &[f32]| {
-            let rows = positions.iter().flat_map(|&position| &table[position * half..(position + 1) * half]);
-            Tensor::from_vec(rows.copied().collect::<Vec<f32>>(), (positions.len(), half), device)?.to_dtype(dtype)
-        };
-        Ok((rows(&self.cos)?, rows(&self.sin)?))
+    }
+
+    /// Cosines and sines at a position that was reached.
+    pub fn row(&self, position: usize) -> (&[f32], &[f32]) {
+        let half = self.frequencies.len();
+        let row = position * half..(position + 1) * half;
+        (&self.cos[row.clone()], &self.sin[row])
+    }
+
+    /// Cosines and sines at the positions given, each `[positions, head_dim / 2]`.
+    pub fn at(&mut self, positions: &[usize], device: &Device, dtype: DType) -> Result<(Tensor, Tensor)> {
+        self.reach(positions.iter().max().map_or(0, |&last| last + 1));
+        let shape = (positions.len(), self.frequencies.len());
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for &position in positions {
+            let row = self.row(position);
+            cos.extend_from_slice(row.0);
+            sin.extend_from_slice(row.1);
+        }
+        let tensor = |rows| Tensor::from_vec(rows, shape, device)?.to_dtype(dtype);
+        Ok((tensor(cos)?, tensor(sin)?))
     }
 }
 

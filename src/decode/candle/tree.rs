@@ -63,6 +63,25 @@ impl Tree {
     }
 }
 
+/// The slots on a node's way, its own the last one, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// Slots `0..first`.
+    pub first: usize,
+    /// The others.
+    pub then: Vec<usize>,
+}
+
+impl Sight {
+    pub fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.first).chain(self.then.iter().copied())
+    }
+
+    pub fn len(&self) -> usize {
+        self.first + self.then.len()
+    }
+}
+
 /// The new nodes of one sequence in a call.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -96,6 +115,21 @@ impl Part {
             }
         }
         mask
+    }
+
+    /// What a new node may attend to.
+    pub fn sight(&self, new: usize) -> Sight {
+        let mut then = Vec::new();
+        for node in self.tree.way_back(self.index(new) + 1) {
+            // Where a way is as long as its last slot allows, it leaves none out.
+            if self.tree.length(node) == self.tree.kept + node {
+                then.reverse();
+                return Sight { first: self.tree.length(node), then };
+            }
+            then.push(self.tree.kept + node - 1);
+        }
+        then.reverse();
+        Sight { first: self.tree.kept, then }
     }
 
     /// The index into the tree's lists of a new node.
@@ -186,6 +220,9 @@ mod tests {
         assert_eq!(see(1), [true, true, true, true, false, false]);
         assert_eq!(see(2), [true, true, true, false, true, false]);
         assert_eq!(see(3), [true, true, false, false, false, true]);
+        let sight = |first, then: &[usize]| Sight { first, then: then.into() };
+        let sights: Vec<_> = (0..4).map(|row| part.sight(row)).collect();
+        assert_eq!(sights, [sight(3, &[]), sight(4, &[]), sight(3, &[4]), sight(2, &[5])]);
         assert!(part.sees_all(0..1, 3) && part.sees_all(1..2, 4) && !part.sees_all(2..3, 5));
         assert_eq!(part.tree.way(3), Some(vec![2, 4]));
         assert_eq!(part.tree.way(0), Some(vec![]));
