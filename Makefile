@@ -20,15 +20,16 @@ lint:
 
 # The documentation builds and every link in it leads somewhere.
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features candle
 
-# Unit tests, integration tests, and the examples in the documentation.
+# Unit tests, integration tests, examples, and those in the documentation, with the command line and the decoder.
 test:
-	$(CARGO) test
+	$(CARGO) test --features candle
 
-# The benchmarks compile; they are not run.
+# The benchmarks compile, in the profile of the tests: a release build of everything would take as long as all of them. They
+# are not run.
 bench-build:
-	$(CARGO) bench --no-run
+	$(CARGO) build --benches --features candle
 
 # The mathematics alone: it builds, and pulls rand and ndarray only.
 bare:

@@ -7,6 +7,8 @@
 mod adapt;
 #[cfg(feature = "candle")]
 pub mod candle;
+#[doc = include_str!("../../docs/embedding.md")]
+pub mod embedding {}
 mod error;
 mod model;
 mod sampler;

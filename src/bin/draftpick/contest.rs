@@ -190,7 +190,7 @@ struct Counts {
 
 /// Every way of decoding over all prompts, then all verifiers on the same drafts.
 pub fn bench(pair: Pair, settings: &Settings, prompts: &[Vec<Token>], args: &Args) -> anyhow::Result<Report> {
-    let modes = modes(args.paths, args.length);
+    let modes = if args.same_drafts { Vec::new() } else { modes(args.paths, args.length) };
     let bar = progress((modes.len() + 1) * prompts.len());
     let mut models = (pair.draft, pair.target);
     let mut results = Vec::new();
@@ -324,14 +324,16 @@ impl Report {
             ]);
         }
         let mut text = format!(
-            "\n{} prompt{}, temperature {}, drafts at {}, seed {}\n{table}\n",
+            "\n{} prompt{}, temperature {}, drafts at {}, seed {}\n",
             self.prompts,
             if self.prompts == 1 { "" } else { "s" },
             self.temperature,
             self.draft_temperature,
             self.seed
         );
-        text += "verify: its share of the time\n";
+        if !self.results.is_empty() {
+            text += &format!("{table}\nverify: its share of the time\n");
+        }
         if !self.same_drafts.is_empty() {
             let header = ["verifier", "tokens a target call", "±", "/ traversal", "±", "/ kseq", "±", "µs"];
             let mut table = output::table(header, 1);

@@ -21,6 +21,9 @@ pub struct Args {
     /// Run every way of decoding over the prompts of a file, one a line
     #[arg(long, value_name = "PROMPTS")]
     pub bench: Option<PathBuf>,
+    /// With --bench: only ask all verifiers about the same drafts, and time no way of decoding
+    #[arg(long, requires = "bench")]
+    pub same_drafts: bool,
     /// The number of drafted paths
     #[arg(short = 'K', long, value_name = "K", default_value_t = 4, allow_negative_numbers = true)]
     pub paths: usize,
@@ -149,9 +152,10 @@ mod decoding {
             }
             Ok(())
         };
-        say(&args.prompt, &mut String::new())?;
         let mut log = args.log.as_deref().map(|path| open_log(path, &settings, vocab)).transpose()?;
         engine.add(request)?;
+        // The prompt is shown once there is something to go on with: bad settings show in the first round.
+        let mut started = false;
         while !engine.is_idle() {
             let mut seen = None;
             let mut observe = |round: &Round<LogitRow>, _: &RoundCoins| {
@@ -160,6 +164,9 @@ mod decoding {
                 }
             };
             for Progress { tokens, .. } in engine.observed_round(&mut observe)? {
+                if !std::mem::replace(&mut started, true) {
+                    say(&args.prompt, &mut String::new())?;
+                }
                 if let (Some(log), Some(round)) = (&mut log, &seen) {
                     log.write(&Record::of_round(round, tokens.clone())?)?;
                 }

@@ -1,6 +1,6 @@
 //! What is done to the numbers of a row one by one.
 
-use super::attention::add_up;
+use super::kernels::add_up;
 use crate::simd::{self, Kernel, exp2, max, mul_add};
 
 const LANES: usize = 8;

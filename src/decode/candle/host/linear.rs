@@ -1,22 +1,23 @@
 //! Products with a weight matrix, packed once for the loop that reads it.
 
-use crate::simd::{self, Kernel, mul_add};
-
-/// Outputs computed side by side: two AVX2 registers.
-const LANES: usize = 16;
+use super::kernels::{TILE, tile};
 
 /// Rows that share one pass over a panel: 6 rows of two registers, two of weights and one of `x` fill the sixteen that
 /// AVX2 has.
 const ROWS: usize = 6;
 
+/// Panels that one row alone takes at a time.
+const PANELS: usize = 4;
+
 /// `x ↦ x W + b`.
 ///
-/// The weights lie in panels of [`LANES`] outputs, `[panels, inputs, LANES]`: a product reads them front to back, one
+/// The weights lie in panels of [`TILE`] outputs, `[panels, inputs, TILE]`: a product reads them front to back, one
 /// panel stays in the cache while all rows pass. Each output is one sum in the order of the inputs, so a row's outputs
 /// do not depend, in any bit, on the rows beside it.
 pub(super) struct Linear {
     panels: Vec<f32>,
-    bias: Option<Vec<f32>>,
+    /// `[panels, TILE]`; zeros where there is none.
+    bias: Vec<f32>,
     inputs: usize,
     outputs: usize,
 }
@@ -25,13 +26,15 @@ impl Linear {
     /// Of weights stored as `[outputs, inputs]`.
     pub fn new(weights: &[f32], inputs: usize, bias: Option<Vec<f32>>) -> Self {
         let outputs = weights.len() / inputs;
-        let mut panels = vec![0.0; outputs.div_ceil(LANES) * inputs * LANES];
+        let mut panels = vec![0.0; outputs.div_ceil(TILE) * inputs * TILE];
         for (output, row) in weights.chunks_exact(inputs).enumerate() {
-            let panel = &mut panels[output / LANES * inputs * LANES..];
-            for (lanes, &weight) in panel.chunks_exact_mut(LANES).zip(row) {
-                lanes[output % LANES] = weight;
+            let panel = &mut panels[output / TILE * inputs * TILE..];
+            for (lanes, &weight) in panel.chunks_exact_mut(TILE).zip(row) {
+                lanes[output % TILE] = weight;
             }
         }
+        let mut bias = bias.unwrap_or_default();
+        bias.resize(outputs.next_multiple_of(TILE), 0.0);
         Linear { panels, bias, inputs, outputs }
     }
 
@@ -50,8 +53,8 @@ impl Linear {
 
     /// The weights of one output.
     pub fn weights(&self, output: usize) -> impl Iterator<Item = f32> + '_ {
-        let panel = &self.panels[output / LANES * self.inputs * LANES..][..self.inputs * LANES];
-        panel.iter().skip(output % LANES).step_by(LANES).copied()
+        let panel = &self.panels[output / TILE * self.inputs * TILE..][..self.inputs * TILE];
+        panel.iter().skip(output % TILE).step_by(TILE).copied()
     }
 
     /// From `[rows, inputs]` to `[rows, outputs]`.
@@ -63,100 +66,51 @@ impl Linear {
 
     /// From `[rows, inputs]` to one slice a row.
     pub fn forward_into(&self, x: &[f32], y: &mut [&mut [f32]]) {
-        simd::run(Product { linear: self, x, y });
-    }
-}
-
-struct Product<'a, 'y> {
-    linear: &'a Linear,
-    x: &'a [f32],
-    y: &'a mut [&'y mut [f32]],
-}
-
-impl Kernel for Product<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let Product { linear, x, y } = self;
-        let inputs = linear.inputs;
-        // Blocks of up to ROWS rows, as even as can be: [inputs, rows of the block] each.
-        let blocks = y.len().div_ceil(ROWS).max(1);
-        let starts: Vec<usize> = (0..=blocks).map(|block| block * y.len() / blocks).collect();
+        // Blocks of up to ROWS rows, as even as can be, `[inputs, rows]` each.
+        let blocks = y.len().div_ceil(ROWS);
+        let ends = |block: usize| block * y.len() / blocks..(block + 1) * y.len() / blocks;
+        let rows: Vec<_> = (0..blocks).map(ends).collect();
         let mut packed = vec![0.0; x.len()];
-        for rows in starts.windows(2) {
-            let n = rows[1] - rows[0];
-            let block = &mut packed[rows[0] * inputs..rows[1] * inputs];
-            for (r, x) in x[rows[0] * inputs..rows[1] * inputs].chunks_exact(inputs).enumerate() {
-                block.iter_mut().skip(r).step_by(n).zip(x).for_each(|(to, &x)| *to = x);
+        for rows in &rows {
+            let block = &mut packed[rows.start * self.inputs..rows.end * self.inputs];
+            for (r, x) in x.chunks_exact(self.inputs).skip(rows.start).take(rows.len()).enumerate() {
+                block.iter_mut().skip(r).step_by(rows.len()).zip(x).for_each(|(to, &x)| *to = x);
             }
         }
-        let size = inputs * LANES;
-        let panels = linear.panels.len() / size;
-        // A few rows alone do not keep the arithmetic units busy: they take several panels at a time.
-        let step = match y.len() {
-            1 => 4,
-            2 => 2,
-            _ => 1,
-        };
+        // One row alone does not keep the arithmetic units busy: it takes several panels at a time.
+        let step = if y.len() == 1 { PANELS } else { 1 };
+        let panels = self.bias.len() / TILE;
         let mut panel = 0;
         while panel < panels {
             let taken = if panel + step <= panels { step } else { 1 };
-            let weights = &linear.panels[panel * size..(panel + taken) * size];
-            let bias = linear.bias.as_ref().map(|bias| &bias[panel * LANES..]);
-            for rows in starts.windows(2) {
-                let block = &packed[rows[0] * inputs..rows[1] * inputs];
-                let y = &mut y[rows[0]..rows[1]];
+            for rows in &rows {
+                let x = &packed[rows.start * self.inputs..rows.end * self.inputs];
+                let y = &mut y[rows.clone()];
                 match (y.len(), taken) {
-                    (1, 4) => tile::<FMA, 1, 4>(block, weights, panel, bias, y),
-                    (1, _) => tile::<FMA, 1, 1>(block, weights, panel, bias, y),
-                    (2, 2) => tile::<FMA, 2, 2>(block, weights, panel, bias, y),
-                    (2, _) => tile::<FMA, 2, 1>(block, weights, panel, bias, y),
-                    (3, _) => tile::<FMA, 3, 1>(block, weights, panel, bias, y),
-                    (4, _) => tile::<FMA, 4, 1>(block, weights, panel, bias, y),
-                    (5, _) => tile::<FMA, 5, 1>(block, weights, panel, bias, y),
-                    (6, _) => tile::<FMA, 6, 1>(block, weights, panel, bias, y),
-                    _ => {}
+                    (1, PANELS) => self.tile::<1, PANELS>(x, panel, y),
+                    (1, _) => self.tile::<1, 1>(x, panel, y),
+                    (2, _) => self.tile::<2, 1>(x, panel, y),
+                    (3, _) => self.tile::<3, 1>(x, panel, y),
+                    (4, _) => self.tile::<4, 1>(x, panel, y),
+                    (5, _) => self.tile::<5, 1>(x, panel, y),
+                    _ => self.tile::<ROWS, 1>(x, panel, y),
                 }
             }
             panel += taken;
         }
     }
-}
 
-/// The outputs of `PANELS` panels for `N` rows.
-#[inline(always)]
-fn tile<const FMA: bool, const N: usize, const PANELS: usize>(
-    x: &[f32],
-    weights: &[f32],
-    first: usize,
-    bias: Option<&[f32]>,
-    y: &mut [&mut [f32]],
-) {
-    let (x, _) = x.as_chunks::<N>();
-    let (weights, _) = weights.as_chunks::<LANES>();
-    let inputs = x.len();
-    let panels: [&[[f32; LANES]]; PANELS] = std::array::from_fn(|p| &weights[p * inputs..(p + 1) * inputs]);
-    let mut sums = [[[0.0f32; LANES]; PANELS]; N];
-    for i in 0..inputs {
-        for p in 0..PANELS {
-            let w = &panels[p][i];
-            for r in 0..N {
-                for l in 0..LANES {
-                    sums[r][p][l] = mul_add::<FMA>(x[i][r], w[l], sums[r][p][l]);
-                }
-            }
-        }
-    }
-    for (sums, y) in sums.iter().zip(y) {
-        for (p, sums) in sums.iter().enumerate() {
-            let y = &mut y[(first + p) * LANES..];
-            match bias {
-                Some(bias) => {
-                    let bias = &bias[p * LANES..];
-                    y.iter_mut().zip(sums).zip(bias).for_each(|((y, &sum), &bias)| *y = sum + bias);
-                }
-                None => y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = sum),
+    /// The outputs of the `P` panels from `first` on for `N` rows.
+    fn tile<const N: usize, const P: usize>(&self, x: &[f32], first: usize, y: &mut [&mut [f32]]) {
+        let (x, _) = x.as_chunks::<N>();
+        let (weights, _) = self.panels.as_chunks::<TILE>();
+        let panel = |p| &weights[(first + p) * self.inputs..(first + p + 1) * self.inputs];
+        let sums = tile(x, std::array::from_fn::<_, P, _>(panel));
+        for (panel, sums) in (first..).zip(&sums) {
+            let bias = &self.bias[panel * TILE..(panel + 1) * TILE];
+            for (sums, y) in sums.iter().zip(y.iter_mut()) {
+                let y = y[panel * TILE..].iter_mut();
+                y.zip(sums).zip(bias).for_each(|((y, &sum), &bias)| *y = sum + bias);
             }
         }
     }

@@ -9,6 +9,7 @@
 
 mod attention;
 mod elementwise;
+mod kernels;
 mod linear;
 
 use std::collections::HashMap;
