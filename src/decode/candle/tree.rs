@@ -76,10 +76,6 @@ impl Sight {
     pub fn slots(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.first).chain(self.then.iter().copied())
     }
-
-    pub fn len(&self) -> usize {
-        self.first + self.then.len()
-    }
 }
 
 /// The new nodes of one sequence in a call.
