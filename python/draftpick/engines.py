@@ -50,7 +50,8 @@ def rejection_sample(
         cu_num_draft_tokens: `[B]`: the sums of `num_draft_tokens`; `None` to add them up.
         draft_probs: `[N, V]` float32: the probabilities that each draft was drawn by, after temperature and filters; `None`
             for drafts that were not drawn at random (n-grams).
-        target_logits: `[N, V]` float32: the target's logits at each draft, read in place.
+        target_logits: `[N, V]` float32: the target's logits at each draft, read in place. (Versions of vLLM that hand over
+            probabilities here: pass their logarithms.)
         bonus_token_ids: `[B]` or `[B, 1]` integers: what follows if all are kept, drawn from the target.
         sampling_metadata: vLLM's, or anything with its fields `temperature` (0 for a greedy request), `all_greedy` and
             `generators`. As in vLLM, temperature and filters have been applied to `target_logits` then.
@@ -120,25 +121,34 @@ def _greedy(metadata: Any, rows: int) -> float | npt.NDArray[np.float64]:
     given = np.asarray(_arrays._view(given, "sampling_metadata.temperature"), np.float64)
     if given.shape != (rows,):
         raise ValueError(f"sampling_metadata.temperature has shape {list(given.shape)}; there are {rows} requests")
-    return np.where(given == 0, 0.0, 1.0)
+    return np.where(given <= 0, 0.0, 1.0)  # older versions mark a greedy request by -1
 
 
 def _keys(counts: npt.NDArray[np.int64], generators: Mapping[int, Any], logits: Any) -> npt.NDArray[np.uint64]:
     """One number for each request, from its generator or the default one. Requests without drafts take none."""
     keys = np.zeros(len(counts), np.uint64)
-    for row in np.flatnonzero(counts):
-        generator = generators.get(int(row))
-        if isinstance(generator, np.random.Generator):
+    without = []
+    for row in np.flatnonzero(counts).tolist():
+        generator = generators.get(row)
+        if generator is None:
+            without.append(row)
+        elif isinstance(generator, np.random.Generator):
             keys[row] = generator.integers(1 << 64, dtype=np.uint64)
-        elif generator is not None or type(logits).__module__.split(".")[0] == "torch":
-            import torch
-
-            device = "cpu" if generator is None else generator.device
-            drawn = torch.randint(-(1 << 63), (1 << 63) - 1, (1,), generator=generator, device=device)
-            keys[row] = int(drawn) % (1 << 64)
         else:
-            raise ValueError(f"request {row} has no generator; give coins, or seeds and positions")
+            keys[row] = _torch_keys(1, generator)[0]
+    if without:
+        if type(logits).__module__.split(".")[0] != "torch":
+            raise ValueError(f"request {without[0]} has no generator; give coins, or seeds and positions")
+        keys[without] = _torch_keys(len(without), None)
     return keys
+
+
+def _torch_keys(count: int, generator: Any) -> npt.NDArray[np.uint64]:
+    import torch
+
+    device = "cpu" if generator is None else generator.device
+    drawn = torch.randint(-(1 << 63), (1 << 63) - 1, (count,), generator=generator, device=device)
+    return drawn.cpu().numpy().view(np.uint64)
 
 
 def _like(output: np.ndarray, source: Any) -> Any:

@@ -1,5 +1,6 @@
 //! The rows of a batch on several threads.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
@@ -8,6 +9,9 @@ use crate::array::refused;
 
 /// The number of threads; 0 for as many as the machine offers.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// The number of processors. Asked once: the answer takes 40 µs of reading files.
+static PROCESSORS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
 
 /// The logits read from which on a second thread is worth starting: it takes some 20 µs, as does reading these.
 const WORTH_A_THREAD: usize = 1 << 17;
@@ -26,7 +30,7 @@ pub fn set_num_threads(threads: usize) -> PyResult<()> {
 #[pyfunction]
 pub fn get_num_threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => *PROCESSORS,
         threads => threads,
     }
 }
