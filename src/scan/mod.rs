@@ -43,7 +43,7 @@ pub(crate) use softmax::Softmax;
 /// count alike.
 #[cfg(feature = "cuda")]
 pub(crate) fn classes_per_unit(k: usize) -> f32 {
-    Grid::new(k, 0.0, 0.0).per_width
+    grid::Grid::new(k, 0.0).per_width
 }
 
 /// What one pass over the two rows of logits found; prepares selectors in `O(classes)`.
