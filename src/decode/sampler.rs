@@ -98,7 +98,8 @@ impl<R: AsRef<[f32]>> Sampler<R> for HostSampler {
     }
 }
 
-fn law(row: &[f32], source: &Source<'_>) -> Result<LogitRow, SampleError> {
+/// A row on the host as a law.
+pub(super) fn law(row: &[f32], source: &Source<'_>) -> Result<LogitRow, SampleError> {
     let &Source { model, logits, vocab, sampling } = source;
     if row.len() != logits {
         return Err(SampleError::RowLength { model, expected: logits, given: row.len() });

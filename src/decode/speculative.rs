@@ -216,12 +216,14 @@ where
         check_answers("rounds", asked.len(), outcomes.len())?;
         self.statistics.verify += start.elapsed();
 
+        let start = Instant::now();
         let mut kept = Vec::with_capacity(rounds.len());
         let mut progress = Vec::with_capacity(rounds.len());
         for ((round, drafting), outcome) in rounds.iter().zip(outcomes) {
             kept.push(outcome.accepted(round));
             progress.push(self.accept(round, drafting, outcome)?);
         }
+        self.statistics.keep += start.elapsed();
         if let Some(adaptive) = &mut self.adaptive {
             let spent = |now: Duration, then: Duration| now.saturating_sub(then);
             let draft = spent(self.statistics.draft, before.draft) + spent(self.statistics.draw, before.draw);

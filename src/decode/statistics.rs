@@ -19,7 +19,8 @@ pub struct Statistics {
     pub draft_calls: u64,
     /// The number of forward passes of the target model.
     pub target_calls: u64,
-    /// The time in the draft model.
+    /// The time in the draft model. Where a device computes while the host goes on, the wait for it falls to the next
+    /// time that something is read back: to [`draw`](Statistics::draw) and [`verify`](Statistics::verify).
     pub draft: Duration,
     /// The time in the target model.
     pub target: Duration,
@@ -27,6 +28,8 @@ pub struct Statistics {
     pub verify: Duration,
     /// The time in which drafts were drawn from the draft's scores.
     pub draw: Duration,
+    /// The time in which the models dropped what was not kept.
+    pub keep: Duration,
 }
 
 impl Statistics {
@@ -60,6 +63,6 @@ impl Statistics {
 
     /// All that was timed.
     pub fn time(&self) -> Duration {
-        self.draft + self.target + self.verify + self.draw
+        self.draft + self.target + self.verify + self.draw + self.keep
     }
 }

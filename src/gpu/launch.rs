@@ -44,8 +44,7 @@ impl Device {
     /// [`GpuError::NoDriver`] where there is no driver, [`GpuError::NoDevice`] where it has no such device,
     /// [`GpuError::Driver`] if the driver fails.
     pub fn new(ordinal: usize) -> Result<Self, GpuError> {
-        // SAFETY: looks for a library by its names; its initialisers are those of NVIDIA's driver.
-        if !unsafe { sys::is_culib_present() } {
+        if !is_present(&DRIVER) {
             return Err(GpuError::NoDriver);
         }
         let found = CudaContext::device_count().map_err(|error| match error.0 {
@@ -417,6 +416,17 @@ impl Kernel {
     }
 }
 
+/// The names of the driver's library and of the run-time compiler's, all of them names that cudarc tries as well.
+const DRIVER: [&str; 3] = ["libcuda.so", "libcuda.so.1", "nvcuda.dll"];
+const COMPILER: [&str; 3] = ["libnvrtc.so", "libnvrtc.so.13", "nvrtc64_130_0.dll"];
+
+/// Whether a library can be loaded. Where cudarc loads it at run time, its first call panics if not; cudarc's own answer
+/// is not to be had where another crate, candle for one, has it link against the library.
+fn is_present(names: &[&str]) -> bool {
+    // SAFETY: the initialisers are those of NVIDIA's libraries.
+    names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
+}
+
 /// Where compiled kernels are kept: `$DRAFTPICK_CUDA_CACHE`, nowhere if that is empty; else `draftpick` in the user's
 /// cache directory.
 fn cache_directory() -> Option<PathBuf> {
@@ -442,8 +452,7 @@ pub(super) fn cached_or_compiled(
     defines: &[&str],
     capability: (i32, i32),
 ) -> Result<(Vec<u8>, String), GpuError> {
-    // SAFETY: looks for a library by its names; its initialisers are those of NVIDIA's compiler.
-    let compiler = unsafe { nvrtc::sys::is_culib_present() }.then(compiler_version).transpose()?;
+    let compiler = is_present(&COMPILER).then(compiler_version).transpose()?;
     let directory = cache_directory();
     // Without a compiler, what any version of it left will do.
     let versions = compiler.map_or(vec![(13, 3), (13, 2), (13, 1), (13, 0)], |version| vec![version]);
@@ -489,8 +498,7 @@ fn compile(
     defines: &[&str],
     (major, minor): (i32, i32),
 ) -> Result<(Vec<u8>, String), GpuError> {
-    // SAFETY: as in `cached_or_compiled`.
-    if !unsafe { nvrtc::sys::is_culib_present() } {
+    if !is_present(&COMPILER) {
         return Err(GpuError::NoCompiler);
     }
     let to_c = |text: &str| std::ffi::CString::new(text).expect("the sources have no zero bytes");

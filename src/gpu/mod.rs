@@ -30,6 +30,8 @@
 //!
 //! The largest logits of the rows are needed for the normalisers only, and are not kept.
 
+#[cfg(feature = "candle-cuda")]
+pub(crate) mod decoder;
 mod launch;
 mod path;
 mod probe;

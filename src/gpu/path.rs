@@ -15,7 +15,7 @@ use super::launch::{Arg, Buffer, Device, Format, Kernel, Rows, Shape, Stream, Vi
 use super::select::{Call, Grid, Lengths, Shaping, Spread, THREADS, address};
 use super::source::{NODES, PATH, rows_defines};
 use super::{GpuError, MAX_CELLS, MAX_VOCAB, RowStats};
-use crate::path::{DEFAULT_LOSS, DraftTree, ROOT, Row};
+use crate::path::{DEFAULT_LOSS, DraftTree, ROOT};
 use crate::scan::classes_per_unit;
 
 /// The most paths of a tree on the GPU.
@@ -60,7 +60,7 @@ pub struct Forest {
 
 impl Forest {
     /// The arrays of some trees.
-    pub fn new<'t, R: Row + 't>(trees: impl IntoIterator<Item = &'t DraftTree<R>> + Clone) -> Self {
+    pub fn new<'t, R: 't>(trees: impl IntoIterator<Item = &'t DraftTree<R>> + Clone) -> Self {
         let mut forest = Forest { first: vec![0], ..Forest::default() };
         for tree in trees.clone() {
             forest.paths = forest.paths.max(tree.paths().len());
@@ -440,7 +440,7 @@ impl TreeVerifier {
         }
     }
 
-    /// Submits the drawing of tokens, as [`Row::draw`] draws them: the law that is the softmax of row `rows[i]`, shaped,
+    /// Submits the drawing of tokens, as [`Row::draw`](crate::path::Row::draw) draws them: the law that is the softmax of row `rows[i]`, shaped,
     /// with the coins from `first[i]` up to `first[i + 1]`, by inversion in the order of the tokens. A row that is no
     /// law gives −1.
     ///

@@ -27,7 +27,7 @@ const HEADERS: [File; 15] = [
 ];
 
 /// Files with kernels in them: each is compiled by itself.
-pub(crate) const KERNELS: [File; 6] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH];
+pub(crate) const KERNELS: [File; 7] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH, DECODER];
 
 pub(crate) const PROBE: File = File { name: "probe.cu", text: include_str!("kernels/probe.cu") };
 
@@ -41,6 +41,8 @@ pub(crate) const NODES: File = File { name: "nodes.cu", text: include_str!("kern
 
 pub(crate) const PATH: File = File { name: "path.cu", text: include_str!("kernels/path.cu") };
 
+pub(crate) const DECODER: File = File { name: "decoder.cu", text: include_str!("kernels/decoder.cu") };
+
 /// Room for edges in `plan.cu`: of nearly all pairs, and of any.
 pub(crate) const EDGES: [&str; 2] = ["EDGES=192", "EDGES=1040"];
 
@@ -52,7 +54,7 @@ pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
     if file.name == PLAN.name {
         return EDGES.iter().map(|edges| vec![*edges]).collect();
     }
-    if file.name == PATH.name {
+    if file.name == PATH.name || file.name == DECODER.name {
         return FORMATS.iter().map(|format| vec![*format]).collect();
     }
     let mut variants = Vec::new();

@@ -279,6 +279,26 @@ impl<R> Round<R> {
         self.vocab
     }
 
+    /// The same round with each law in another form.
+    #[cfg(feature = "candle-cuda")]
+    pub(crate) fn try_map<S, E>(&self, mut law: impl FnMut(&R) -> Result<S, E>) -> Result<Round<S>, E> {
+        let mut node = |node: &Node<R>| {
+            Ok(Node {
+                token: node.token,
+                parent: node.parent,
+                depth: node.depth,
+                children: node.children.clone(),
+                paths: node.paths.clone(),
+                draft: node.draft.as_ref().map(&mut law).transpose()?,
+                ended: node.ended,
+            })
+        };
+        let nodes = self.tree.nodes.iter().map(&mut node).collect::<Result<_, E>>()?;
+        let targets =
+            self.targets.iter().map(|target| target.as_ref().map(&mut law).transpose()).collect::<Result<_, E>>()?;
+        Ok(Round { tree: DraftTree { nodes, paths: self.tree.paths.clone() }, targets, vocab: self.vocab })
+    }
+
     /// Both laws at a node from which drafts went on: the draft's and the target's. `None` for a leaf.
     pub fn pair(&self, node: usize) -> Option<(&R, &R)> {
         self.tree.nodes[node].draft.as_ref().zip(self.targets[node].as_ref())

@@ -1,7 +1,7 @@
 //! All ways of decoding side by side: on one prompt, and over many.
 
 use draftpick::Token;
-use draftpick::decode::candle::{Llama, Pair};
+use draftpick::decode::candle::{Device, Llama, Pair};
 use draftpick::decode::{Request, Settings, Speculative, Statistics};
 use draftpick::path::{PathVerifier, Verifier};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::generate::Args;
 use crate::output;
+use crate::texts::{Rows, decode, rows_of};
 
 /// One way of decoding.
 #[derive(Clone, Copy)]
@@ -16,6 +17,7 @@ pub struct Mode {
     pub paths: usize,
     pub length: usize,
     pub verifier: Verifier,
+    pub rows: Rows,
 }
 
 impl Mode {
@@ -32,6 +34,7 @@ pub struct Line {
     paths: usize,
     #[serde(rename = "L")]
     length: usize,
+    rows: Rows,
     block_efficiency: f64,
     standard_error: f64,
     acceptance_by_depth: Vec<f64>,
@@ -74,11 +77,12 @@ pub struct Report {
     shape: (usize, usize),
 }
 
-/// The ways of decoding that every contest runs: plain, the published ones, then this crate's.
-fn modes(paths: usize, length: usize) -> Vec<Mode> {
+/// The ways of decoding that every contest runs: plain, the published ones, then this crate's. On a GPU the path coupling
+/// runs once more on the host, where some of the others have to run.
+fn modes(paths: usize, length: usize, asked: Rows, device: &Device) -> Vec<Mode> {
     let mode = |paths, length, verifier: &str| {
         let verifier = verifier.parse().expect("the names below are those of verifiers");
-        Mode { paths, length, verifier }
+        Mode { paths, length, verifier, rows: rows_of(verifier, asked, device) }
     };
     let mut modes =
         vec![mode(1, 0, "path"), mode(1, length, "maximal"), mode(1, length, "block"), mode(4, length, "kseq")];
@@ -89,6 +93,10 @@ fn modes(paths: usize, length: usize) -> Vec<Mode> {
         modes.push(mode(8, length, "kseq"));
     }
     modes.extend(["traversal", "optimal-linear", "path"].map(|verifier| mode(paths, length, verifier)));
+    let path = modes[modes.len() - 1];
+    if path.rows == Rows::Device {
+        modes.push(Mode { rows: Rows::Host, ..path });
+    }
     modes
 }
 
@@ -99,6 +107,7 @@ fn line(mode: Mode, statistics: &Statistics) -> Line {
         verifier: mode.name(),
         paths: if mode.length == 0 { 0 } else { mode.paths },
         length: mode.length,
+        rows: mode.rows,
         block_efficiency: statistics.block_efficiency(),
         standard_error: statistics.standard_error(),
         acceptance_by_depth: statistics.acceptance_by_depth(),
@@ -111,6 +120,9 @@ fn line(mode: Mode, statistics: &Statistics) -> Line {
     }
 }
 
+/// Tokens that are generated in each way before anything is timed.
+const WARM_UP: usize = 16;
+
 /// Generates from every prompt in one way.
 fn generate(
     pair: (Llama, Llama),
@@ -120,18 +132,18 @@ fn generate(
     args: &Args,
     bar: &ProgressBar,
 ) -> anyhow::Result<((Llama, Llama), Statistics)> {
-    let Mode { paths, length, verifier } = mode;
+    let Mode { paths, length, verifier, rows } = mode;
     let settings = Settings { paths, length, verifier, adaptive: settings.adaptive && length > 0, ..settings.clone() };
-    let mut engine = Speculative::new(pair.0, pair.1, settings)?;
-    for (i, prompt) in prompts.iter().enumerate() {
-        let request = Request { prompt: prompt.clone(), seed: args.seed.wrapping_add(i as u64), limit: args.tokens };
-        for token in engine.tokens(request)? {
-            token?;
-        }
-        bar.inc(1);
-    }
-    let statistics = engine.statistics().clone();
-    Ok((engine.into_models(), statistics))
+    let request = |(i, prompt): (usize, &Vec<Token>)| Request {
+        prompt: prompt.clone(),
+        seed: args.seed.wrapping_add(i as u64),
+        limit: args.tokens,
+    };
+    let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
+    // What is loaded or compiled at first use is not what is measured.
+    let first = Request { limit: WARM_UP.min(args.tokens), ..requests[0].clone() };
+    let (pair, _) = decode(pair, settings.clone(), rows, &[first], &mut || {})?;
+    decode(pair, settings, rows, &requests, &mut || bar.inc(1))
 }
 
 fn speed_ups(lines: &mut [Line]) {
@@ -155,8 +167,9 @@ pub fn table(
     text: &str,
     args: &Args,
 ) -> anyhow::Result<Report> {
-    let modes = modes(own.paths, own.length.max(1));
-    let is_own = |mode: &Mode| (mode.paths, mode.length, mode.name()) == (own.paths, own.length, own.name());
+    let modes = modes(own.paths, own.length.max(1), args.rows, pair.target.device());
+    let key = |mode: &Mode| (mode.paths, mode.length, mode.name(), mode.rows);
+    let is_own = |mode: &Mode| key(mode) == key(&own);
     let bar = progress(modes.len());
     let mut models = (pair.draft, pair.target);
     let mut results = Vec::new();
@@ -190,7 +203,8 @@ struct Counts {
 
 /// Every way of decoding over all prompts, then all verifiers on the same drafts.
 pub fn bench(pair: Pair, settings: &Settings, prompts: &[Vec<Token>], args: &Args) -> anyhow::Result<Report> {
-    let modes = if args.same_drafts { Vec::new() } else { modes(args.paths, args.length) };
+    let device = pair.target.device();
+    let modes = if args.same_drafts { Vec::new() } else { modes(args.paths, args.length, args.rows, device) };
     let bar = progress((modes.len() + 1) * prompts.len());
     let mut models = (pair.draft, pair.target);
     let mut results = Vec::new();
@@ -304,6 +318,7 @@ impl Report {
             "verify",
         ];
         let mut table = output::table(header, 1);
+        let on_device = self.results.iter().any(|line| line.rows == Rows::Device);
         for line in &self.results {
             let mut depths: Vec<String> = line.acceptance_by_depth.iter().map(|a| format!("{a:.2}")).collect();
             if depths.len() > 8 {
@@ -312,7 +327,11 @@ impl Report {
             }
             let dash = |text: String| if line.length == 0 { "–".into() } else { text };
             table.add_row([
-                line.verifier.clone(),
+                if on_device && line.rows == Rows::Host {
+                    format!("{}, rows on the host", line.verifier)
+                } else {
+                    line.verifier.clone()
+                },
                 dash(line.paths.to_string()),
                 dash(line.length.to_string()),
                 format!("{:.3}", line.block_efficiency),

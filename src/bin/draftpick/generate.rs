@@ -45,6 +45,10 @@ pub struct Args {
     /// What computes: cpu, or cuda:0 and so on
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
+    /// On a GPU: where the ways of decoding that are compared draw and verify
+    #[cfg(feature = "candle")]
+    #[arg(long, value_enum, default_value_t = crate::texts::Rows::Device)]
+    pub rows: crate::texts::Rows,
     /// Temperature of the target, and of the draft unless it has its own; 0 is greedy
     #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     pub temperature: f64,
@@ -117,6 +121,7 @@ mod decoding {
 
     use super::{Args, Format};
     use crate::contest::{self, Mode};
+    use crate::texts::Rows;
     use crate::{Verdict, output};
 
     pub fn run(args: &Args) -> anyhow::Result<Verdict> {
@@ -183,7 +188,7 @@ mod decoding {
         if args.text_only {
             return Ok(Verdict::Passed);
         }
-        let own = Mode { paths: args.paths, length: args.length, verifier: settings.verifier };
+        let own = Mode { paths: args.paths, length: args.length, verifier: settings.verifier, rows: Rows::Host };
         let statistics = engine.statistics().clone();
         let (draft, target) = engine.into_models();
         pair = Pair { draft, target, tokenizer };

@@ -17,6 +17,8 @@ mod plot;
 mod regions;
 mod rows;
 mod solve;
+#[cfg(feature = "candle")]
+mod texts;
 mod wealth;
 
 use std::process::ExitCode;

@@ -10,6 +10,8 @@ use candle_nn::rotary_emb::rope_thd;
 use super::cache::Cache;
 use super::checkpoint::{Checkpoint, Joined};
 use super::config::Config;
+#[cfg(feature = "candle-cuda")]
+use super::fused::{Call, Fused};
 use super::rope::Rope;
 use super::tree::{Part, Plan};
 
@@ -58,6 +60,8 @@ pub(super) struct Tensors {
     head: Linear,
     rope: Rope,
     caches: HashMap<usize, Cache>,
+    #[cfg(feature = "candle-cuda")]
+    fused: Option<Fused>,
 }
 
 impl Tensors {
@@ -83,6 +87,8 @@ impl Tensors {
             device: device.clone(),
             dtype,
             caches: HashMap::new(),
+            #[cfg(feature = "candle-cuda")]
+            fused: Fused::new(&config, device, dtype)?,
             config,
         })
     }
@@ -93,16 +99,27 @@ impl Tensors {
         if plan.tokens.is_empty() {
             return Tensor::zeros((0, config.vocab), DType::F32, device);
         }
-        let mut masks = Vec::new();
         for part in &plan.parts {
             let cache = self.caches.entry(part.sequence).or_default();
             cache.reserve(part.tree.slots(), part.first_slot(), config, device, *dtype)?;
-            masks.push(masks_of(part, device, *dtype)?);
         }
+        let x = self.embedding.index_select(&Tensor::new(plan.tokens.as_slice(), device)?, 0)?;
+        #[cfg(feature = "candle-cuda")]
+        if let Some(fused) = &mut self.fused
+            && let Some(call) = fused.call(plan, &mut self.rope)?
+        {
+            return self.run_fused(x, plan, &call);
+        }
+        self.run_by_operations(x, plan)
+    }
+
+    /// The layers by candle's own operations.
+    fn run_by_operations(&mut self, mut x: Tensor, plan: &Plan) -> candle_core::Result<Tensor> {
+        let Tensors { config, device, dtype, .. } = self;
+        let masks = plan.parts.iter().map(|part| masks_of(part, device, *dtype));
+        let masks = masks.collect::<candle_core::Result<Vec<_>>>()?;
         let (cos, sin) = self.rope.at(&plan.positions, device, *dtype)?;
         let eps = config.norm_eps as f32;
-
-        let mut x = self.embedding.index_select(&Tensor::new(plan.tokens.as_slice(), device)?, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let qkv = layer.qkv.forward(&rms_norm(&x, &layer.attention_norm, eps)?)?;
             let attended = attention(index, &qkv, &cos, &sin, plan, &masks, &self.caches, config)?;
@@ -112,12 +129,50 @@ impl Tensors {
             let gated = (gate * gate_up.narrow(1, config.intermediate, config.intermediate)?)?;
             x = (x + layer.down.forward(&gated)?)?;
         }
-        if plan.scored.is_empty() {
-            return Tensor::zeros((0, config.vocab), DType::F32, device);
-        }
-        let in_order = plan.scored.iter().copied().eq(0..plan.tokens.len() as u32);
-        let scored = if in_order { x } else { x.index_select(&Tensor::new(plan.scored.as_slice(), device)?, 0)? };
+        let Some(scored) = self.scored(x, plan)? else {
+            return Tensor::zeros((0, self.config.vocab), DType::F32, &self.device);
+        };
         self.head.forward(&rms_norm(&scored, &self.norm, eps)?)?.to_dtype(DType::F32)
+    }
+
+    /// The same with few launches.
+    #[cfg(feature = "candle-cuda")]
+    fn run_fused(&self, x: Tensor, plan: &Plan, call: &Call) -> candle_core::Result<Tensor> {
+        let Some(fused) = &self.fused else {
+            candle_core::bail!("there are no kernels");
+        };
+        let eps = self.config.norm_eps as f32;
+        // What the kernels add to is a copy of rows of the embedding, which nothing else holds.
+        let mut added = None;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let normed = fused.add_norm(&x, added.as_ref(), &layer.attention_norm, eps)?;
+            let qkv = layer.qkv.forward(&normed)?;
+            let caches = plan.parts.iter().map(|part| &self.caches[&part.sequence]);
+            let attended = layer.output.forward(&fused.attention(index, &qkv, call, caches)?)?;
+            let normed = fused.add_norm(&x, Some(&attended), &layer.mlp_norm, eps)?;
+            let gated = fused.gate(&layer.gate_up.forward(&normed)?)?;
+            added = Some(layer.down.forward(&gated)?);
+        }
+        let x = match added {
+            Some(added) => (x + added)?,
+            None => x,
+        };
+        let Some(scored) = self.scored(x, plan)? else {
+            return Tensor::zeros((0, self.config.vocab), DType::F32, &self.device);
+        };
+        let normed = fused.add_norm(&scored, None, &self.norm, eps)?;
+        self.head.forward(&normed)?.to_dtype(DType::F32)
+    }
+
+    /// The rows of the nodes that are scored, in the order of the call; `None` if there are none.
+    fn scored(&self, x: Tensor, plan: &Plan) -> candle_core::Result<Option<Tensor>> {
+        if plan.scored.is_empty() {
+            return Ok(None);
+        }
+        if plan.scored.iter().copied().eq(0..plan.tokens.len() as u32) {
+            return Ok(Some(x));
+        }
+        x.index_select(&Tensor::new(plan.scored.as_slice(), &self.device)?, 0).map(Some)
     }
 
     /// Keeps the slots of `way`, in order, after the first `kept` slots; all others are dropped.

@@ -1,0 +1,417 @@
+//! Drafts drawn and rounds verified on the GPU that holds the scores, by the kernels of [`gpu`](crate::gpu).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use candle_core::{CudaDevice, Device};
+
+use super::address::gpu_of;
+use super::batch::{NodeRows, Stack, scales, shaping, upload, view, view_rows};
+use super::resident::DeviceRow;
+use crate::decode::{HostSampler, Leaf, SampleError, Sampler, Source};
+use crate::gpu::{
+    self, CoinSource, Drawn, Draws, Forest, Format, GpuError, MAX_LENGTH, MAX_PATHS, Outcomes, Pairs, Selections,
+    TokenRule, TokenSelector, TreeVerifier, Trees,
+};
+use crate::path::{Coins, LogitRow, Outcome, PathCoupling, Purpose, ROOT, Round, RoundCoins, Verifier};
+use crate::pmf::{Sampling, Token};
+use crate::rule::Rule;
+
+/// Why a GPU's sampler cannot be made, or refuses what is asked of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CudaSamplerError {
+    /// The device is no GPU.
+    #[error("the scores are not on a GPU")]
+    NotCuda,
+    /// The law asks for what the kernels do not do.
+    #[error("{what} is not done on the GPU: take the rows to the host")]
+    Unsupported {
+        /// What.
+        what: &'static str,
+    },
+    /// The rows of a round were refused: one is no law, or does not go with the drafts.
+    #[error("the rows at node {node} of round {round} were refused; the kernel's flags are {flags:#x}")]
+    Refused {
+        /// The round's number in the call.
+        round: usize,
+        /// The node of its tree; the root if it is not known.
+        node: usize,
+        /// What the kernel says.
+        flags: i32,
+    },
+    /// The kernels or the driver fail.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// candle fails.
+    #[error("the device failed: {0}")]
+    Backend(#[from] candle_core::Error),
+}
+
+impl From<CudaSamplerError> for SampleError {
+    fn from(error: CudaSamplerError) -> Self {
+        SampleError::Device(error.into())
+    }
+}
+
+/// A row on the GPU and what makes a law of it.
+#[derive(Clone, Debug)]
+pub struct DeviceLaw {
+    row: DeviceRow,
+    model: &'static str,
+    logits: usize,
+    vocab: usize,
+    temperature: f64,
+}
+
+impl DeviceLaw {
+    pub(super) fn row(&self) -> &DeviceRow {
+        &self.row
+    }
+
+    /// The factor of the logits.
+    pub(super) fn scale(&self) -> f32 {
+        (1.0 / self.temperature) as f32
+    }
+}
+
+/// Draws and verifies on the GPU: its kernels run in candle's own stream, and tokens alone are copied to the host.
+///
+/// On the device are [`Verifier::Path`], [`Verifier::Block`], and [`Verifier::Token`] over `maximal` and `kseq`, for up to 16
+/// paths of 32 tokens. For the others the rows of a round are copied to the host:
+/// [`is_on_device`](CudaSampler::is_on_device) tells.
+///
+/// The coins are those of the host, and so are the outcomes, unless a coin lies within the rounding of f32 logits of the
+/// edge between two. A temperature is applied on the device, in f32; filters (top-k, top-p, min-p) and temperature 0 are
+/// refused.
+pub struct CudaSampler {
+    candle: CudaDevice,
+    device: gpu::Device,
+    stream: gpu::Stream,
+    kernels: Option<Kernels>,
+}
+
+/// The kernels for one vocabulary, and room for what comes out of them.
+struct Kernels {
+    vocab: usize,
+    selectors: HashMap<TokenRule, (TokenSelector, Selections)>,
+    verifier: TreeVerifier,
+    drawn: Drawn,
+    outcomes: Outcomes,
+    /// The laws and tokens of `drawn`; the trees, pairs and tokens of a path of `outcomes`.
+    draw_room: [usize; 2],
+    tree_room: [usize; 3],
+}
+
+type Asked<'r> = (&'r Round<DeviceLaw>, RoundCoins);
+
+impl CudaSampler {
+    /// For models on `device`.
+    ///
+    /// # Errors
+    /// The device is no GPU, or cannot be opened.
+    pub fn new(device: &Device) -> Result<Self, CudaSamplerError> {
+        let Device::Cuda(candle) = device else {
+            return Err(CudaSamplerError::NotCuda);
+        };
+        let (device, stream) = gpu_of(candle)?;
+        Ok(CudaSampler { candle: candle.clone(), device, stream, kernels: None })
+    }
+
+    /// Whether a verifier runs where the rows are.
+    pub fn is_on_device(verifier: Verifier) -> bool {
+        is_of_trees(verifier) || token_rule(verifier).is_some()
+    }
+
+    fn kernels(&mut self, vocab: usize) -> Result<&mut Kernels, CudaSamplerError> {
+        if self.kernels.as_ref().is_none_or(|kernels| kernels.vocab != vocab) {
+            let verifier = TreeVerifier::new(&self.device, Format::F32, vocab)?;
+            let (draw_room, tree_room) = ([16, 16], [1, 128, 8]);
+            self.kernels = Some(Kernels {
+                vocab,
+                selectors: HashMap::new(),
+                drawn: verifier.drawn(draw_room[0], draw_room[1])?,
+                outcomes: verifier.outcomes(tree_room[0], tree_room[1], tree_room[2])?,
+                verifier,
+                draw_room,
+                tree_room,
+            });
+        }
+        self.kernels.as_mut().ok_or(CudaSamplerError::NotCuda)
+    }
+
+    /// Draws from each law with its coins.
+    fn draw_from(&mut self, laws: &[(&DeviceLaw, Vec<f64>)]) -> Result<Vec<Vec<Token>>, CudaSamplerError> {
+        let Some(&(first_law, _)) = laws.first() else {
+            return Ok(Vec::new());
+        };
+        let (device, stream) = (Device::Cuda(self.candle.clone()), self.stream.clone());
+        let (mut stack, mut rows, mut first, mut coins) = (Stack::default(), Vec::new(), vec![0], Vec::new());
+        for (law, of_law) in laws {
+            rows.push(stack.place(&law.row)?);
+            coins.extend_from_slice(of_law);
+            first.push(coins.len() as i32);
+        }
+        let kernels = self.kernels(first_law.vocab)?;
+        let tokens = coins.len();
+        if laws.len() > kernels.draw_room[0] || tokens > kernels.draw_room[1] {
+            kernels.draw_room = [laws.len().next_power_of_two(), tokens.next_power_of_two()];
+            kernels.drawn = kernels.verifier.drawn(kernels.draw_room[0], kernels.draw_room[1])?;
+        }
+        // The kernel is given as many coins as there is room for tokens.
+        coins.resize(kernels.draw_room[1], 0.0);
+        let logits = stack.rows()?.ok_or(CudaSamplerError::NotCuda)?;
+        let scale = scales(laws.iter().map(|(law, _)| Some(*law)), &device)?;
+        let (rows_of, first_of, coins_of) =
+            (upload(&rows, &device)?, upload(&first, &device)?, upload(&coins, &device)?);
+        let draws = Draws {
+            logits: view_rows(&logits)?,
+            vocab: first_law.vocab,
+            laws: laws.len(),
+            rows: view(&rows_of)?,
+            scale: scale.as_ref().map(view).transpose()?,
+            least: None,
+            first: view(&first_of)?,
+            coins: view(&coins_of)?,
+        };
+        kernels.verifier.draw(&stream, &draws, &mut kernels.drawn)?;
+        stream.synchronize()?;
+        let drawn = kernels.drawn.tokens.read()?;
+        let mut tokens = Vec::with_capacity(laws.len());
+        for (round, bounds) in first.windows(2).enumerate() {
+            let of_law = drawn[bounds[0] as usize..bounds[1] as usize].iter().map(|&token| Token::try_from(token));
+            let refused = |_| CudaSamplerError::Refused { round, node: ROOT, flags: 0 };
+            tokens.push(of_law.collect::<Result<_, _>>().map_err(refused)?);
+        }
+        Ok(tokens)
+    }
+
+    /// SpecTr's recursion: the rule at every node at once, then the way down.
+    fn recursion(&mut self, rule: TokenRule, rounds: &[Asked<'_>]) -> Result<Vec<Outcome>, CudaSamplerError> {
+        let (device, stream) = (Device::Cuda(self.candle.clone()), self.stream.clone());
+        let nodes = NodeRows::new(rounds)?;
+        let pairs = nodes.draft_rows.len();
+        let k = rounds.iter().map(|(round, _)| round.tree().paths().len()).max().unwrap_or(0);
+        let (mut tokens, mut counts) = (vec![0; pairs * k], vec![0; pairs]);
+        let mut given = vec![0.0; pairs * (k + 2)];
+        for ((round, coins), &first) in rounds.iter().zip(&nodes.first) {
+            let tree = round.tree();
+            for node in 0..tree.len() {
+                let (pair, depth) = (first + node, tree.depth(node));
+                let alive = if round.pair(node).is_some() { tree.paths_through(node) } else { &[] };
+                let given = &mut given[pair * (k + 2)..];
+                for (i, &path) in alive.iter().enumerate() {
+                    tokens[pair * k + i] = tree.token(tree.paths()[path][depth + 1]) as i32;
+                    given[i] = coins.coin(Purpose::Label, depth, path).get();
+                }
+                counts[pair] = alive.len() as i32;
+                given[alive.len()] = coins.coin(Purpose::Accept, depth, 0).get();
+                given[alive.len() + 1] = coins.coin(Purpose::Residual, depth, 0).get();
+            }
+        }
+        let (draft, target) = nodes.tensors()?;
+        let gpu = self.device.clone();
+        let kernels = self.kernels(nodes.vocab)?;
+        let (selector, selections) = match kernels.selectors.entry(rule) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let selector = TokenSelector::new(&gpu, rule, Format::F32, nodes.vocab)?;
+                entry.insert((selector, Selections::new(&gpu, rule, 128)?))
+            }
+        };
+        if selections.output.len() < pairs {
+            *selections = Selections::new(&gpu, rule, pairs.next_power_of_two())?;
+        }
+        let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
+        let (tokens, counts) = (upload(&tokens, &device)?, upload(&counts, &device)?);
+        let given = upload(&given, &device)?;
+        let (draft_scale, target_scale) = nodes.scales(rounds, &device)?;
+        let call = Pairs {
+            draft: view_rows(&draft)?,
+            target: view_rows(&target)?,
+            vocab: nodes.vocab,
+            pairs,
+            k,
+            draft_rows: Some(view(&draft_rows)?),
+            target_rows: Some(view(&target_rows)?),
+            tokens: view(&tokens)?,
+            counts: Some(view(&counts)?),
+            shaping: shaping(&draft_scale, &target_scale)?,
+            coins: CoinSource::Given(view(&given)?),
+        };
+        selector.select(&stream, &call, selections)?;
+        stream.synchronize()?;
+        let output = selections.output.read()?;
+        let mut outcomes = Vec::with_capacity(rounds.len());
+        for (number, ((round, _), &first)) in rounds.iter().zip(&nodes.first).enumerate() {
+            let mut node = ROOT;
+            let outcome = loop {
+                if round.target(node).is_none() {
+                    break Outcome { node, next: None };
+                }
+                let Ok(token) = Token::try_from(output[first + node]) else {
+                    let flags = selections.stats.read()?[first + node].flags;
+                    return Err(CudaSamplerError::Refused { round: number, node, flags });
+                };
+                match round.tree().child(node, token) {
+                    Some(child) => node = child,
+                    None => break Outcome { node, next: Some(token) },
+                }
+            };
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// The path coupling, and block verification of one path.
+    fn trees(&mut self, rounds: &[Asked<'_>]) -> Result<Vec<Outcome>, CudaSamplerError> {
+        let (device, stream) = (Device::Cuda(self.candle.clone()), self.stream.clone());
+        let nodes = NodeRows::new(rounds)?;
+        let forest = Forest::new(rounds.iter().map(|(round, _)| round.tree()));
+        let (draft, target) = nodes.tensors()?;
+        let kernels = self.kernels(nodes.vocab)?;
+        let wanted = [forest.trees(), forest.pairs(), forest.length];
+        if wanted.iter().zip(&kernels.tree_room).any(|(wanted, room)| wanted > room) {
+            let room = |i: usize| wanted[i].max(kernels.tree_room[i]).next_power_of_two();
+            kernels.tree_room = [room(0), room(1), room(2).min(MAX_LENGTH)];
+            let [trees, pairs, length] = kernels.tree_room;
+            kernels.outcomes = kernels.verifier.outcomes(trees, pairs, length)?;
+        }
+        let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
+        let (draft_scale, target_scale) = nodes.scales(rounds, &device)?;
+        let (pairs_of, tokens) = (upload(&forest.nodes, &device)?, upload(&forest.tokens, &device)?);
+        let (lengths, paths_of) = (upload(&forest.lengths, &device)?, upload(&forest.paths_of, &device)?);
+        let bits = |of: fn(&RoundCoins) -> u64| rounds.iter().map(|(_, coins)| of(coins) as i64).collect::<Vec<_>>();
+        let seeds = upload(&bits(|coins| coins.seed), &device)?;
+        let starts = upload(&bits(|coins| coins.start), &device)?;
+        let call = Trees {
+            draft: view_rows(&draft)?,
+            target: view_rows(&target)?,
+            vocab: nodes.vocab,
+            draft_rows: view(&draft_rows)?,
+            target_rows: view(&target_rows)?,
+            shaping: shaping(&draft_scale, &target_scale)?,
+            trees: forest.trees(),
+            pairs: forest.pairs(),
+            paths: forest.paths,
+            length: forest.length,
+            nodes: view(&pairs_of)?,
+            tokens: view(&tokens)?,
+            lengths: view(&lengths)?,
+            paths_of: view(&paths_of)?,
+            seeds: view(&seeds)?,
+            starts: view(&starts)?,
+        };
+        kernels.verifier.verify(&stream, &call, &mut kernels.outcomes)?;
+        stream.synchronize()?;
+        let (accepted, winners) = (kernels.outcomes.accepted.read()?, kernels.outcomes.winners.read()?);
+        let output = kernels.outcomes.output.read()?;
+        let mut outcomes = Vec::with_capacity(rounds.len());
+        for (number, (round, _)) in rounds.iter().enumerate() {
+            let (Ok(kept), Ok(path)) = (usize::try_from(accepted[number]), usize::try_from(winners[number])) else {
+                let flags = kernels.outcomes.flags.read()?[number];
+                return Err(CudaSamplerError::Refused { round: number, node: ROOT, flags });
+            };
+            let node = round.tree().paths()[path][kept];
+            let next = Token::try_from(output[number * (forest.length + 1) + kept]).ok();
+            outcomes.push(Outcome { node, next: next.filter(|_| !round.tree().is_ended(node)) });
+        }
+        Ok(outcomes)
+    }
+
+    /// On copies of the rows.
+    fn on_the_host(rounds: &[Asked<'_>], verifier: Verifier) -> Result<Vec<Outcome>, SampleError> {
+        let mut calls = HashMap::new();
+        let mut copy = |law: &DeviceLaw| -> Result<LogitRow, SampleError> {
+            let call = match calls.entry(law.row.call.id()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(law.row.call.to_vec2::<f32>().map_err(CudaSamplerError::Backend)?),
+            };
+            let &DeviceLaw { model, logits, vocab, temperature, .. } = law;
+            let sampling = Sampling { temperature, ..Sampling::default() };
+            crate::decode::sampler::law(&call[law.row.row], &Source { model, logits, vocab, sampling: &sampling })
+        };
+        let copies = rounds.iter().map(|(round, coins)| Ok((round.try_map(&mut copy)?, *coins)));
+        let copies = copies.collect::<Result<Vec<_>, SampleError>>()?;
+        let copies: Vec<_> = copies.iter().map(|(round, coins)| (round, *coins)).collect();
+        <HostSampler as Sampler<Vec<f32>>>::verify(&mut HostSampler, &copies, verifier)
+    }
+}
+
+impl Sampler<DeviceRow> for CudaSampler {
+    type Law = DeviceLaw;
+
+    fn laws(&mut self, rows: Vec<DeviceRow>, source: &Source<'_>) -> Result<Vec<DeviceLaw>, SampleError> {
+        let &Source { model, logits, vocab, sampling } = source;
+        let Sampling { temperature, top_k, top_p, min_p } = *sampling;
+        let unsupported = match () {
+            () if top_k.is_some() || top_p.is_some() || min_p.is_some() => Some("filtering"),
+            () if !(temperature > 0.0 && temperature.is_finite()) => Some("a temperature that is not positive"),
+            () if logits < vocab => Some("a model that lacks tokens of the other"),
+            () => None,
+        };
+        if let Some(what) = unsupported {
+            return Err(CudaSamplerError::Unsupported { what }.into());
+        }
+        let law = |row: DeviceRow| {
+            let given = row.call.dim(1).map_err(CudaSamplerError::Backend)?;
+            if given != logits {
+                return Err(SampleError::RowLength { model, expected: logits, given });
+            }
+            Ok(DeviceLaw { row, model, logits, vocab, temperature })
+        };
+        rows.into_iter().map(law).collect()
+    }
+
+    fn draw(&mut self, leaves: &[Leaf<'_, DeviceLaw>]) -> Result<Vec<Vec<Token>>, SampleError> {
+        let coins = |leaf: &Leaf<'_, DeviceLaw>| {
+            let coins = leaf.paths.iter().map(|&path| leaf.coins.coin(Purpose::Draft, leaf.depth, path).get());
+            coins.collect()
+        };
+        let laws: Vec<_> = leaves.iter().map(|leaf| (leaf.law, coins(leaf))).collect();
+        Ok(self.draw_from(&laws)?)
+    }
+
+    fn verify(&mut self, rounds: &[Asked<'_>], verifier: Verifier) -> Result<Vec<Outcome>, SampleError> {
+        let fits = rounds.iter().all(|(round, _)| {
+            let paths = round.tree().paths();
+            paths.len() <= MAX_PATHS && paths.iter().all(|nodes| nodes.len() <= MAX_LENGTH + 1)
+        });
+        // Without drafts there is nothing to decide.
+        let bare = |(round, coins): &Asked<'_>| {
+            let target = round.target(ROOT).filter(|_| round.tree().is_empty());
+            target.map(|law| (*law).clone()).zip(Some(vec![coins.coin(Purpose::Residual, 0, 0).get()]))
+        };
+        if let Some(laws) = rounds.iter().map(bare).collect::<Option<Vec<_>>>() {
+            let laws: Vec<_> = laws.iter().map(|(law, coins)| (law, coins.clone())).collect();
+            let tokens = self.draw_from(&laws)?;
+            return Ok(tokens
+                .into_iter()
+                .map(|tokens| Outcome { node: ROOT, next: tokens.first().copied() })
+                .collect());
+        }
+        let one_path = rounds.iter().all(|(round, _)| round.tree().paths().len() == 1);
+        match token_rule(verifier) {
+            Some(rule) if fits => Ok(self.recursion(rule, rounds)?),
+            None if fits && is_of_trees(verifier) && (one_path || !matches!(verifier, Verifier::Block(_))) => {
+                Ok(self.trees(rounds)?)
+            }
+            _ => Self::on_the_host(rounds, verifier),
+        }
+    }
+}
+
+fn is_of_trees(verifier: Verifier) -> bool {
+    matches!(verifier, Verifier::Block(_)) || verifier == Verifier::Path(PathCoupling::default())
+}
+
+fn token_rule(verifier: Verifier) -> Option<TokenRule> {
+    match verifier {
+        Verifier::Token(recursion) => match recursion.rule() {
+            Rule::Maximal => Some(TokenRule::Maximal),
+            Rule::KSeq => Some(TokenRule::KSeq),
+            _ => None,
+        },
+        _ => None,
+    }
+}
