@@ -3,28 +3,34 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: ci fmt lint docs test bench-build bare cuda python
+# Every feature that builds without a CUDA toolkit.
+ALL := candle,cuda,lab
 
-ci: fmt lint docs test bench-build bare cuda python
+.PHONY: ci fmt lint docs test lab bench-build bare cuda python
+
+ci: fmt lint docs test lab bench-build bare cuda python
 
 # The code is formatted as rustfmt.toml says.
 fmt:
 	$(CARGO) fmt --all -- --check
 
-# No warning of the compiler or of clippy, with the command line, without, and with the decoder.
+# No warning of the compiler or of clippy, with every feature and with none.
 lint:
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --features $(ALL) -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
-	$(CARGO) clippy --all-targets --features candle -- -D warnings
 	$(CARGO) clippy -p draftpick-python --all-targets -- -D warnings
 
 # The documentation builds and every link in it leads somewhere.
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features candle
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features $(ALL)
 
 # Unit tests, integration tests, examples, and those in the documentation, with the command line and the decoder.
 test:
 	$(CARGO) test --features candle
+
+# The page answers as it should.
+lab:
+	$(CARGO) test --features $(ALL) --test lab
 
 # The benchmarks compile, in the profile of the tests: a release build of everything would take as long as all of them. They
 # are not run.
@@ -45,10 +51,9 @@ bare:
 # is needed; the tests that want one say that they were skipped.
 NVRTC := $(CURDIR)/target/nvrtc
 cuda: $(NVRTC)/installed
-	$(CARGO) clippy --all-targets --features cuda -- -D warnings
-	$(CARGO) test --features cuda --lib -- gpu::
+	$(CARGO) test --features $(ALL) --lib -- gpu::
 	LD_LIBRARY_PATH=$(NVRTC)/nvidia/cu13/lib DRAFTPICK_NVRTC=required DRAFTPICK_CUDA_CACHE= \
-		$(CARGO) test --features cuda --test gpu -- --nocapture
+		$(CARGO) test --features $(ALL) --test gpu --test gpu_path -- --nocapture
 
 $(NVRTC)/installed:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(NVRTC) 'nvidia-cuda-nvrtc==13.0.*'

@@ -8,6 +8,8 @@ mod compare;
 mod contest;
 mod exact;
 mod generate;
+#[cfg(feature = "lab")]
+mod lab;
 mod measure;
 mod mec;
 mod output;
@@ -40,6 +42,9 @@ enum Command {
     Solve(solve::Args),
     /// What each rule attains on recorded scores, beside the optimum
     Compare(compare::Args),
+    /// A page to play with, for this machine only
+    #[cfg(feature = "lab")]
+    Lab(lab::Args),
     /// Minimum-entropy couplings: of laws, through a bottleneck, in a game
     Mec(mec::Args),
     /// Whether an engine is lossless, and what it leaves on the table, from its log
@@ -63,6 +68,8 @@ fn run(command: &Command) -> anyhow::Result<Verdict> {
     match command {
         Command::Solve(args) => solve::run(args),
         Command::Compare(args) => compare::run(args),
+        #[cfg(feature = "lab")]
+        Command::Lab(args) => lab::run(args),
         Command::Mec(args) => mec::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Generate(args) => generate::run(args),
