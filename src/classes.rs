@@ -13,7 +13,7 @@
 //! much draft mass as its target mass asks for and the rest on ratio ∞.
 
 use crate::layout::Item;
-use crate::problem::{Band, Laws, for_each_token};
+use crate::problem::{Band, Excess, Laws, for_each_token};
 
 /// The highest finite edge, as a natural logarithm.
 ///
@@ -357,6 +357,21 @@ impl Edges {
     /// Splits a token of masses `p > 0` and `q ≥ 0`.
     pub fn split(&self, p: f64, q: f64) -> Split {
         self.split_sum(self.class(p, q), p, q)
+    }
+
+    /// The draft mass on one of its two edges that a token of a class has: what [`split_sum`](Edges::split_sum) gives, as
+    /// a linear function of its masses.
+    pub fn part(&self, class: usize, edge: usize) -> Excess {
+        let Some(lower) = class.checked_sub(1) else {
+            return Excess { of_q: 0.0, of_p: 1.0, least: 0.0 };
+        };
+        let (high, low) = (self.inverses[lower], self.inverses[lower + 1]);
+        let per_gap = 1.0 / (high - low);
+        if edge == lower {
+            Excess { of_q: per_gap, of_p: -low * per_gap, least: 0.0 }
+        } else {
+            Excess { of_q: -per_gap, of_p: high * per_gap, least: 0.0 }
+        }
     }
 
     /// Splits the sum of tokens of one class: the split is linear.

@@ -55,7 +55,12 @@ impl Segment {
 
     /// The probability that the largest of `k` uniform labels falls into it: `hi^k − lo^k`, without cancellation.
     pub(crate) fn mass(self, k: u32) -> f64 {
-        self.len * mean_density(self.lo, self.hi(), k)
+        self.len * self.mean_density(k)
+    }
+
+    /// The mean over it of the largest label's density `k·u^(k−1)`, also if it has no length.
+    pub(crate) fn mean_density(self, k: u32) -> f64 {
+        mean_density(self.lo, self.hi(), k)
     }
 
     /// Without its topmost `t`, and that; all of it on one side if `t` is not inside.

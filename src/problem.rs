@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 
 use crate::pmf::{Pmf, Token};
+use crate::sum::Sum;
 
 /// The largest number of drafts accepted.
 pub const MAX_DRAFTS: usize = 64;
@@ -129,6 +130,19 @@ pub trait Laws {
         draw_one_by_one(self, band, threshold, mass)
     }
 
+    /// The sum of what `excess` makes of the masses of the tokens of a band, or of all tokens without one. `O(V)`.
+    ///
+    /// The ends of the band are ends of cells.
+    fn total(&self, band: Option<&Band>, excess: &Excess) -> f64 {
+        let mut sum = Sum::default();
+        for_each_token(self, |_, p, q| {
+            if band.is_none_or(|band| band.contains(p, q)) {
+                sum.add(excess.of(p, q));
+            }
+        });
+        sum.value()
+    }
+
     /// Calls `visit(token, p, q)` for every token of a band of ratios, in order, until it says stop. `O(V)`;
     /// implementations may be faster where the band holds few tokens.
     fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {
@@ -152,6 +166,13 @@ pub struct Excess {
     pub of_p: f64,
     /// The least mass, as a share of `q`.
     pub least: f64,
+}
+
+impl Excess {
+    /// The mass of a token of masses `p`, `q`.
+    pub fn of(&self, p: f64, q: f64) -> f64 {
+        (q * self.of_q + p * self.of_p).max(q * self.least)
+    }
 }
 
 /// [`Laws::draw`], looking at every token.
@@ -281,6 +302,10 @@ impl<L: Laws + ?Sized> Laws for &L {
         estimate: &Excess,
     ) -> Option<Token> {
         (**self).draw(band, threshold, mass, estimate)
+    }
+
+    fn total(&self, band: Option<&Band>, excess: &Excess) -> f64 {
+        (**self).total(band, excess)
     }
 
     fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {

@@ -6,7 +6,7 @@ mod common;
 
 use approx::assert_abs_diff_eq;
 use chains::{SHAPES, Shape, chain, enumerate};
-use draftpick::path::{Block, PathCoupling, PathVerifier, Verifier};
+use draftpick::path::{Block, PathCoupling, PathVerifier, SpreadCoupling, Verifier};
 use draftpick::{Pmf, Problem, Rule, bound};
 
 /// (V, L, K) small enough to enumerate.
@@ -67,7 +67,7 @@ fn with_one_path_block_traversal_and_path_are_one() {
                 }
             }
             assert_abs_diff_eq!(block, closed, epsilon = 1e-12);
-            for name in ["traversal", "path"] {
+            for name in ["traversal", "path", "spread"] {
                 let verifier = all.iter().find(|verifier| verifier.name() == name).unwrap();
                 assert_abs_diff_eq!(enumerate(&chain, 1, None, verifier).accepted, block, epsilon = 1e-12);
             }
@@ -90,8 +90,15 @@ fn with_one_token_the_path_coupling_is_optimal_and_traversal_is_recursive_reject
                 let optimum = bound::alpha_star(&problem);
                 let fine = enumerate(&chain, drafts, None, &PathCoupling::with_loss(0.0)).accepted;
                 assert!((optimum - fine).abs() < 2e-5, "{shape:?} {seed} K {drafts}: {fine} of {optimum}");
-                let path = accepted("path");
-                assert!((optimum - path).abs() < 5e-3, "{shape:?} {seed} K {drafts}: {path} of {optimum}");
+                for name in ["path", "spread"] {
+                    let found = accepted(name);
+                    assert!(
+                        (optimum - found).abs() < 5e-3,
+                        "{name}, {shape:?} {seed} K {drafts}: {found} of {optimum}"
+                    );
+                }
+                let fine = enumerate(&chain, drafts, None, &SpreadCoupling::with_loss(0.0)).accepted;
+                assert!((optimum - fine).abs() < 2e-5, "{shape:?} {seed} K {drafts}: {fine} of {optimum}");
                 assert_abs_diff_eq!(accepted("optimal"), optimum, epsilon = 1e-12);
                 let rrs = Rule::Recursive.prepare(&problem).acceptance().value;
                 assert_abs_diff_eq!(accepted("traversal"), rrs, epsilon = 1e-12);
@@ -99,6 +106,36 @@ fn with_one_token_the_path_coupling_is_optimal_and_traversal_is_recursive_reject
             }
         }
     }
+}
+
+/// The sum over all prefixes of `A(child) = min(A(parent)·q, M(child))`: of tokens for the spread coupling, of virtual
+/// tokens for the path coupling.
+#[test]
+fn the_expected_length_has_its_closed_form() {
+    let (mut worst, mut chains) = (0.0f64, 0);
+    for (vocab, length, most) in SIZES {
+        for shape in SHAPES {
+            for seed in 0..2 {
+                let chain = chain(seed, vocab, length, shape);
+                chains += 1;
+                for drafts in 1..=most {
+                    for loss in [0.0, 1e-3, 1e-1] {
+                        let (path, spread) = (PathCoupling::with_loss(loss), SpreadCoupling::with_loss(loss));
+                        let couplings: [(&dyn PathVerifier<Pmf>, f64); 2] = [
+                            (&path, path.expected_accepted(&chain, drafts).unwrap()),
+                            (&spread, spread.expected_accepted(&chain, drafts).unwrap()),
+                        ];
+                        for (i, (coupling, closed)) in couplings.into_iter().enumerate() {
+                            let gap = (enumerate(&chain, drafts, None, coupling).accepted - closed).abs();
+                            assert!(gap < 1e-11, "{i}, V {vocab}, L {length}, K {drafts}, {shape:?} {seed}: {gap:e}");
+                            worst = worst.max(gap);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("largest |Σ P·length − closed form|, {chains} chains: {worst:.1e}");
 }
 
 /// How far each verifier is from the best there can be, over random chains.

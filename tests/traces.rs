@@ -5,7 +5,7 @@
 #![cfg(feature = "trace")]
 
 use draftpick::optimal::OptimalLinear;
-use draftpick::trace::Trace;
+use draftpick::trace::{PathTrace, Trace};
 use draftpick::{Drawn, Problem, Rule, Selector, bound};
 
 const KS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -81,5 +81,21 @@ fn the_rules_attain_what_they_promise_on_the_embedded_trace() {
             gaps.check(&format!("row {row}"), &trace.problem(row, k).unwrap());
         }
         gaps.print(&format!("k = {k}"));
+    }
+}
+
+#[test]
+fn the_rules_attain_what_they_promise_along_drafted_paths() {
+    let bytes = &include_bytes!("data/tiny-pair-paths.safetensors")[..];
+    let trace = PathTrace::from_bytes(bytes).unwrap();
+    for k in KS {
+        let mut gaps = Gaps::none();
+        for i in 0..trace.rows() * trace.paths() * trace.length() {
+            let (row, path, t) =
+                (i / trace.length() / trace.paths(), i / trace.length() % trace.paths(), i % trace.length());
+            let (draft, target) = (trace.draft(row, path, t).unwrap(), trace.target(row, path, t).unwrap());
+            gaps.check(&format!("row {row}, path {path}, token {t}"), &Problem::new(draft, target, k).unwrap());
+        }
+        gaps.print(&format!("k = {k}, along paths"));
     }
 }

@@ -17,8 +17,8 @@ use super::outcome::{Outcome, OutcomeLaw, Stop, dense, normalised};
 use super::row::Row;
 use super::tree::Round;
 use super::{PathError, PathVerifier};
-use crate::problem::Laws;
-use crate::selector::{accept_probability, draw_residual, sum_over};
+use crate::problem::{Excess, Laws};
+use crate::selector::{accept_probability, sum_over};
 
 /// Block verification (Sun et al. 2024). Takes one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +50,9 @@ pub(super) fn keep_probability(residual: f64, weight: f64) -> f64 {
     if residual > 0.0 { residual / (residual + (1.0 - weight)) } else { 0.0 }
 }
 
-fn residual_mass(weight: f64) -> impl Fn(f64, f64) -> f64 {
-    move |p, q| (weight * q - p).max(0.0)
+/// `(P_t·q − p)₊`.
+fn residual(weight: f64) -> Excess {
+    Excess { of_q: weight, of_p: -1.0, least: 0.0 }
 }
 
 impl<R: Row> PathVerifier<R> for Block {
@@ -65,9 +66,9 @@ impl<R: Row> PathVerifier<R> for Block {
         let mut left = 1.0 - weights[last];
         for (&node, &weight) in nodes.iter().zip(&weights).rev().skip(1) {
             let laws = pair(round, node)?;
-            let mass = residual_mass(weight);
-            let keep = keep_probability(sum_over(&laws, |_, p, q| mass(p, q)), weight);
-            if let Some(next) = normalised(&laws, mass) {
+            let residual = residual(weight);
+            let keep = keep_probability(sum_over(&laws, |_, p, q| residual.of(p, q)), weight);
+            if let Some(next) = normalised(&laws, |p, q| residual.of(p, q)) {
                 law.add(Stop { node, probability: left * keep, next });
                 left *= 1.0 - keep;
             }
@@ -87,11 +88,11 @@ impl<R: Row> PathVerifier<R> for Block {
         for depth in (0..last).rev() {
             let (node, weight) = (nodes[depth], weights[depth]);
             let laws = pair(round, node)?;
-            let mass = residual_mass(weight);
-            let total = sum_over(&laws, |_, p, q| mass(p, q));
+            let residual = residual(weight);
+            let total = laws.total(None, &residual);
             if accepts(depth, keep_probability(total, weight)) {
-                let coin = coins.coin(Purpose::Residual, depth, 0);
-                let next = draw_residual(&laws, total, coin, |_, p, q| mass(p, q));
+                let threshold = coins.coin(Purpose::Residual, depth, 0).get() * total;
+                let next = laws.draw(None, threshold, &|p, q| residual.of(p, q), &residual);
                 return Ok(Outcome { node, next: Some(next.ok_or(PathError::NoResidual { node })?) });
             }
         }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Block verification is lossless for any draft law, and `a` is the exact law of the winner; so the output has the
-//! target's law whatever the layouts. At each level the layout is the one that accepts most there; over
-//! all levels that is not quite the optimum (`tests/paths.rs` prints how far it is).
+//! target's law whatever the layouts (`docs/math.md`, section 13). At each level the layout is the one that accepts most
+//! there; over all levels that is not quite the optimum (`tests/paths.rs` prints how far it is).
 //!
 //! Tokens enter the layouts through their ratio `p/q` only, as virtual tokens on the edges of ratio classes
 //! ([`classes`](crate::classes)): a drafted token picks one of its two edges at random, its region is the edge's, which it
@@ -26,20 +26,19 @@
 //!    a probability below `K²·2⁻⁵²`, however deep the tree.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use super::block::{Block, keep_probability};
 use super::coins::{Coins, Purpose};
+use super::edged::{Edged, edged};
 use super::outcome::{Outcome, OutcomeLaw, Stop, dense};
-use super::row::sealed::Counted;
-use super::row::{Range, Row};
+use super::row::Row;
 use super::tree::{ROOT, Round};
-use super::{PathError, PathVerifier};
-use crate::classes::{EdgeItems, Edges, Split};
+use super::{Chain, PathError, PathVerifier, SpreadCoupling};
 use crate::layout::{Item, Layout, Segment};
 use crate::pmf::{Coin, Token};
-use crate::problem::{Laws, for_each_token};
+use crate::problem::{Laws, MAX_DRAFTS, for_each_token};
 use crate::selector::accept_probability;
+use crate::sum::Sum;
 use crate::winner::winning_shares;
 
 /// The acceptance that each ratio class may cost unless told otherwise.
@@ -51,11 +50,6 @@ pub const DEFAULT_LOSS: f64 = 1e-3;
 
 /// The longest path whose exact law is computed: it enumerates both edges of every token.
 pub const MAX_LAW_LENGTH: usize = 12;
-
-/// How far below `1/K` the ratio edges reach, as a logarithm. A path may be selected more than `K` times as often as its
-/// last token is drafted if its first tokens were selected less often than they were drafted; by more than a factor of
-/// 400 that is not worth anything.
-const HEADROOM: f64 = 6.0;
 
 /// The path coupling. With one path it is block verification.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,74 +71,45 @@ impl PathCoupling {
     pub fn with_loss(loss: f64) -> Self {
         PathCoupling { loss: loss.max(0.0) }
     }
-}
 
-/// The two laws at an inner node as virtual tokens on ratio edges.
-struct Edged<L> {
-    laws: L,
-    edges: Edges,
-    /// The draft and target mass of each edge that is drafted, highest ratio first.
-    items: Vec<Item>,
-    /// The item of each edge, and the edge of each item.
-    item_of: Vec<u32>,
-    edge_of: Vec<u32>,
-    /// The target mass on ratio 0, which is never drafted.
-    undrafted: f64,
-}
-
-impl<L: Laws> Edged<L> {
-    fn new(counted: Counted<L>, loss: f64) -> Self {
-        let Counted { laws, edges, classes } = counted;
-        let (edges, classes) = edges.thinned(classes, loss);
-        let EdgeItems { items, edge_of, item_of } = edges.items(&classes);
-        let undrafted = (classes[0].1 - classes[0].0 * edges.inverse(0)).max(0.0);
-        Edged { laws, edges, items, item_of, edge_of, undrafted }
-    }
-
-    /// A token's items, with its draft mass on each.
-    fn split(&self, p: f64, q: f64) -> [(usize, f64); 2] {
-        let Split { lower, p_lower, p_upper } = self.edges.split(p, q);
-        let item = |edge: usize| self.item_of[edge.min(self.item_of.len() - 1)] as usize;
-        [(item(lower), p_lower), (item(lower + 1), p_upper)]
-    }
-
-    /// A token of an item, by its draft mass on the edge. Two passes over the ratios of a class.
-    fn draw_on(&self, item: usize, coin: Coin) -> Option<Token> {
-        let edge = self.edge_of[item] as usize;
-        let threshold = coin.get() * self.items[item].p;
-        // An edge holds the upper parts of the class below it and the lower parts of the one above.
-        self.draw(threshold, &[edge, edge + 1], |class, p, q| {
-            let split = self.edges.split_sum(class, p, q);
-            if split.lower == edge { split.p_lower } else { split.p_upper }
-        })
-    }
-
-    /// A token by its target mass on ratio 0.
-    fn draw_undrafted(&self, coin: Coin) -> Option<Token> {
-        self.draw(coin.get() * self.undrafted, &[0], |_, p, q| q - p * self.edges.inverse(0))
-    }
-
-    fn draw(&self, threshold: f64, classes: &[usize], mass: impl Fn(usize, f64, f64) -> f64) -> Option<Token> {
-        let (mut cumulative, mut found) = (0.0, None);
-        for &class in classes.iter().filter(|&&class| class < self.edges.len()) {
-            let mut done = false;
-            self.laws.in_band(&self.edges.band(class), &mut |token, p, q| {
-                let mass = mass(class, p, q);
-                if mass > 0.0 && q > 0.0 {
-                    cumulative += mass;
-                    found = Some(token);
-                    if threshold < cumulative {
-                        done = true;
-                        return ControlFlow::Break(());
-                    }
+    /// The expected number of drafted tokens that are kept of `drafts` paths of a chain, in closed form:
+    /// `Σ A(x¹…xᵗ)` over all prefixes of virtual tokens, `A(child) = min(A(parent)·q, M(child))` with `M` the probability
+    /// that the winner passes. `O((2V)^L)` layouts.
+    ///
+    /// # Errors
+    /// `drafts` is out of range, or more than [`MAX_DRAFTS`](crate::problem::MAX_DRAFTS) different paths can be drafted.
+    pub fn expected_accepted(&self, chain: &Chain, drafts: usize) -> Result<f64, PathError> {
+        if !(1..=MAX_DRAFTS).contains(&drafts) {
+            return Err(PathError::Paths { paths: drafts });
+        }
+        if drafts == 1 {
+            // Block verification of the tokens themselves.
+            return SpreadCoupling::default().expected_accepted(chain, 1);
+        }
+        let mut paths = chain.sequences(chain.length());
+        paths.retain(|path| chain.draft_probability(path) > 0.0);
+        let round = chain.round(&paths.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let mut nests = Nests::new(&round, self.loss, drafts);
+        let mut sum = Sum::default();
+        // A node, the place of a virtual token there, `P_t` and `M`.
+        let mut open = vec![(ROOT, None, 1.0, 1.0)];
+        while let Some((node, place, weight, wins)) = open.pop() {
+            if round.pair(node).is_none() {
+                continue;
+            }
+            let nest = nests.nest(place, node)?;
+            let edged = nests.edged(nest);
+            for &child in round.tree().children(node) {
+                let (p, q) = edged.laws.masses(round.tree().token(child));
+                for (item, share) in edged.split(p, q).into_iter().filter(|(_, share)| *share > 0.0) {
+                    let weight = nests.weight(weight, (nest, item));
+                    let wins = wins * nests.nests[nest].winner[item] * (share / edged.items[item].p);
+                    sum.add(wins * weight);
+                    open.push((child, Some((nest, item)), weight, wins));
                 }
-                ControlFlow::Continue(())
-            });
-            if done {
-                break;
             }
         }
-        found
+        Ok(sum.value())
     }
 }
 
@@ -163,19 +128,17 @@ type Place = Option<(usize, usize)>;
 struct Nests<'r, R: Row> {
     round: &'r Round<R>,
     loss: f64,
+    /// The number of drafts.
+    k: usize,
     edged: Vec<Option<Edged<R::Pair<'r>>>>,
     nests: Vec<Nest>,
     index: HashMap<(Place, usize), usize>,
 }
 
 impl<'r, R: Row> Nests<'r, R> {
-    fn new(round: &'r Round<R>, loss: f64) -> Self {
+    fn new(round: &'r Round<R>, loss: f64, k: usize) -> Self {
         let edged = (0..round.tree().len()).map(|_| None).collect();
-        Nests { round, loss, edged, nests: Vec::new(), index: HashMap::new() }
-    }
-
-    fn k(&self) -> usize {
-        self.round.tree().paths().len()
+        Nests { round, loss, k, edged, nests: Vec::new(), index: HashMap::new() }
     }
 
     fn region(&self, place: Place) -> &[Segment] {
@@ -194,18 +157,14 @@ impl<'r, R: Row> Nests<'r, R> {
         if let Some(&nest) = self.index.get(&(place, node)) {
             return Ok(nest);
         }
-        let k = self.k();
         if self.edged[node].is_none() {
-            let (draft, target) = self.round.pair(node).expect("the node has children, and so a draft law");
-            let range = Range { k, log_lowest: -(k as f64).ln() - HEADROOM };
-            let counted = R::count(draft, target, range).map_err(|error| PathError::Scores { node, error })?;
-            self.edged[node] = Some(Edged::new(counted, self.loss));
+            self.edged[node] = Some(edged(self.round, node, self.k, self.loss)?);
         }
         let edged = self.edged[node].as_ref().expect("made just before");
         let base = stretched(self.region(place));
         let length: f64 = base.iter().map(|segment| segment.len).sum();
         let items: Vec<Item> = edged.items.iter().map(|item| Item { p: item.p * length, q: item.q }).collect();
-        let layout = Layout::new(&base, &items, k);
+        let layout = Layout::new(&base, &items, self.k);
         let mut winner: Vec<f64> = (0..items.len()).map(|item| layout.mass(item)).collect();
         let total: f64 = winner.iter().sum();
         winner.iter_mut().for_each(|mass| *mass /= total);
@@ -318,7 +277,7 @@ impl<R: Row> PathVerifier<R> for PathCoupling {
         if length > MAX_LAW_LENGTH {
             return Err(PathError::LawLength { length, most: MAX_LAW_LENGTH });
         }
-        let mut nests = Nests::new(round, self.loss);
+        let mut nests = Nests::new(round, self.loss, paths.len());
         let mut virtual_paths: Vec<Vec<VirtualPath>> = Vec::with_capacity(paths.len());
         for nodes in paths {
             let mut ways = vec![(1.0, Vec::new())];
@@ -391,7 +350,7 @@ impl<R: Row> PathVerifier<R> for PathCoupling {
         if let [_] = paths {
             return Block.verify(round, coins);
         }
-        let mut nests = Nests::new(round, self.loss);
+        let mut nests = Nests::new(round, self.loss, paths.len());
         let mut walkers: Vec<Walker> =
             (0..paths.len()).map(|path| Walker { path, steps: Vec::with_capacity(paths[path].len()) }).collect();
         let length = paths.iter().map(|nodes| nodes.len() - 1).max().unwrap_or(0);

@@ -8,7 +8,7 @@
 //! Σ_trees P(tree)·law(tree)(y₁…yₜ) = q(y₁)·q(y₂|y₁)···q(yₜ|y₁…yₜ₋₁)
 //! ```
 //!
-//! once every output shorter than `t` is continued with the target's own law. There are four:
+//! once every output shorter than `t` is continued with the target's own law. There are five:
 //!
 //! | name | type | source |
 //! |---|---|---|
@@ -16,14 +16,17 @@
 //! | `block` | [`Block`] | Sun et al. 2024 (arXiv 2403.10444), one path |
 //! | `traversal` | [`Traversal`] | Weng et al. 2025 (arXiv 2505.12398) |
 //! | `path` | [`PathCoupling`] | nested order-statistic layouts, derived for this crate |
+//! | `spread` | [`SpreadCoupling`] | the same with the labels of a token spread out, derived for this crate |
 
 mod block;
 mod chain;
 mod coins;
 mod coupling;
+mod edged;
 mod outcome;
 mod recursion;
 mod row;
+mod spread;
 mod traversal;
 mod tree;
 mod verifier;
@@ -37,6 +40,7 @@ pub use coupling::{DEFAULT_LOSS, MAX_LAW_LENGTH, PathCoupling};
 pub use outcome::{Outcome, OutcomeLaw, Stop};
 pub use recursion::TokenRecursion;
 pub use row::{LogitRow, Row};
+pub use spread::SpreadCoupling;
 pub use traversal::Traversal;
 pub use tree::{DraftTree, MAX_LENGTH, ROOT, Round};
 pub use verifier::{UnknownVerifier, Verifier};

@@ -1,10 +1,12 @@
 //! One model's law at one node of a draft tree, in the form in which an engine holds it.
 
+use std::sync::OnceLock;
+
 use crate::classes::Edges;
 use crate::pmf::{Coin, MAX_VOCAB, Pmf, Token};
 use crate::problem::{Laws, PmfPair};
 use crate::rule::Rule;
-use crate::scan::{LogitPair, Scan, ScanError, Softmax};
+use crate::scan::{self, LogitPair, Scan, ScanError, Softmax};
 use crate::selector::Selector;
 use sealed::Counted;
 
@@ -19,7 +21,8 @@ pub trait Row: sealed::Prepare {
     /// The probability of a token below [`vocab`](Row::vocab). `O(1)`.
     fn mass(&self, token: Token) -> f64;
 
-    /// A token by inversion of the distribution function: never one of probability 0. `O(V)`.
+    /// A token by inversion of the distribution function: never one of probability 0. `O(V)`; of a row of logits the
+    /// first time only.
     fn draw(&self, coin: Coin) -> Token;
 }
 
@@ -104,14 +107,22 @@ impl sealed::Prepare for Pmf {
 ///
 /// The logits are the row's own, or with another `S` those of the caller: `&[f32]`, or `Cow<[f32]>` where some rows are
 /// read in place and others were filtered first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct LogitRow<S = Box<[f32]>> {
     logits: S,
-    softmax: Softmax,
+    max: f32,
+    /// Added up when it is first needed: of most of a round's rows only the logits are.
+    softmax: OnceLock<Softmax>,
+}
+
+impl<S: PartialEq> PartialEq for LogitRow<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.logits == other.logits
+    }
 }
 
 impl LogitRow {
-    /// Takes a row over. `O(V)`.
+    /// Takes a row over and checks it, in one pass. `O(V)`.
     ///
     /// # Errors
     /// The row is empty or longer than [`MAX_VOCAB`]; a logit is NaN or +∞; all are −∞. `name` (`"draft"` or
@@ -131,8 +142,17 @@ impl<S: AsRef<[f32]>> LogitRow<S> {
         if !(1..=MAX_VOCAB).contains(&len) {
             return Err(ScanError::Vocabulary { len });
         }
-        let softmax = Softmax::new(name, logits.as_ref())?;
-        Ok(LogitRow { logits, softmax })
+        let max = scan::check(name, logits.as_ref())?;
+        Ok(LogitRow { logits, max, softmax: OnceLock::new() })
+    }
+
+    fn softmax(&self) -> &Softmax {
+        self.softmax.get_or_init(|| Softmax::new(self.max, self.logits.as_ref()))
+    }
+
+    /// The pass over a draft's and a target's row.
+    fn scan<'a>(&'a self, target: &'a Self, k: usize) -> Result<Scan<'a>, ScanError> {
+        Scan::new(self.logits.as_ref(), target.logits.as_ref(), k)
     }
 
     /// The logits.
@@ -147,11 +167,11 @@ impl<S: AsRef<[f32]>> Row for LogitRow<S> {
     }
 
     fn mass(&self, token: Token) -> f64 {
-        self.softmax.mass(self.as_slice()[token as usize])
+        self.softmax().mass(self.as_slice()[token as usize])
     }
 
     fn draw(&self, coin: Coin) -> Token {
-        self.softmax.draw(self.as_slice(), coin)
+        self.softmax().draw(self.as_slice(), coin)
     }
 }
 
@@ -162,7 +182,7 @@ impl<S: AsRef<[f32]>> sealed::Prepare for LogitRow<S> {
         Self: 'a;
 
     fn pair<'a>(draft: &'a Self, target: &'a Self) -> Result<LogitPair<'a>, ScanError> {
-        Ok(LogitPair::new((draft.as_slice(), draft.softmax), (target.as_slice(), target.softmax)))
+        Ok(LogitPair::new((draft.as_slice(), draft.softmax()), (target.as_slice(), target.softmax())))
     }
 
     fn selector<'a>(
@@ -171,11 +191,11 @@ impl<S: AsRef<[f32]>> sealed::Prepare for LogitRow<S> {
         rule: Rule,
         k: usize,
     ) -> Result<Box<dyn Selector + 'a>, ScanError> {
-        Ok(rule.prepare_scan(&Scan::new(draft.as_slice(), target.as_slice(), k)?))
+        Ok(rule.prepare_scan(&draft.scan(target, k)?))
     }
 
     fn count<'a>(draft: &'a Self, target: &'a Self, range: Range) -> Result<Counted<LogitPair<'a>>, ScanError> {
-        let (laws, edges, classes) = Scan::new(draft.as_slice(), target.as_slice(), range.k)?.counted(range.log_lowest);
+        let (laws, edges, classes) = draft.scan(target, range.k)?.counted(range.log_lowest);
         Ok(Counted { laws, edges, classes })
     }
 }

@@ -7,7 +7,7 @@ use super::coins::Coins;
 use super::outcome::{Outcome, OutcomeLaw};
 use super::row::Row;
 use super::tree::Round;
-use super::{Block, PathCoupling, PathError, PathVerifier, TokenRecursion, Traversal};
+use super::{Block, PathCoupling, PathError, PathVerifier, SpreadCoupling, TokenRecursion, Traversal};
 use crate::rule::Rule;
 
 /// A path verifier of this crate.
@@ -22,6 +22,8 @@ pub enum Verifier {
     Traversal(Traversal),
     /// The path coupling.
     Path(PathCoupling),
+    /// The spread coupling.
+    Spread(SpreadCoupling),
 }
 
 impl Verifier {
@@ -32,7 +34,11 @@ impl Verifier {
         if paths == 1 {
             all.push(Verifier::Block(Block));
         }
-        all.extend([Verifier::Traversal(Traversal), Verifier::Path(PathCoupling::default())]);
+        all.extend([
+            Verifier::Traversal(Traversal),
+            Verifier::Path(PathCoupling::default()),
+            Verifier::Spread(SpreadCoupling::default()),
+        ]);
         all
     }
 
@@ -43,6 +49,7 @@ impl Verifier {
             Verifier::Block(_) => "block".into(),
             Verifier::Traversal(_) => "traversal".into(),
             Verifier::Path(_) => "path".into(),
+            Verifier::Spread(_) => "spread".into(),
         }
     }
 }
@@ -54,6 +61,7 @@ impl<R: Row> PathVerifier<R> for Verifier {
             Verifier::Block(verifier) => verifier.law(round),
             Verifier::Traversal(verifier) => verifier.law(round),
             Verifier::Path(verifier) => verifier.law(round),
+            Verifier::Spread(verifier) => verifier.law(round),
         }
     }
 
@@ -63,6 +71,7 @@ impl<R: Row> PathVerifier<R> for Verifier {
             Verifier::Block(verifier) => verifier.verify(round, coins),
             Verifier::Traversal(verifier) => verifier.verify(round, coins),
             Verifier::Path(verifier) => verifier.verify(round, coins),
+            Verifier::Spread(verifier) => verifier.verify(round, coins),
         }
     }
 }
@@ -83,7 +92,7 @@ impl fmt::Display for UnknownVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no path verifier is called '{}'; there are path, traversal, block, and token:RULE or RULE with RULE one of \
+            "no path verifier is called '{}'; there are spread, path, traversal, block, and token:RULE or RULE with RULE one of \
              maximal, rrs, kseq, optimal, optimal-linear",
             self.name
         )
@@ -101,6 +110,7 @@ impl FromStr for Verifier {
             "block" => Ok(Verifier::Block(Block)),
             "traversal" => Ok(Verifier::Traversal(Traversal)),
             "path" => Ok(Verifier::Path(PathCoupling::default())),
+            "spread" => Ok(Verifier::Spread(SpreadCoupling::default())),
             _ => name
                 .strip_prefix("token:")
                 .unwrap_or(name)

@@ -28,7 +28,7 @@ pub struct LogitPair<'a> {
 impl<'a> LogitPair<'a> {
     /// Two rows of one length whose softmaxes are known. For rules that ask for masses and blocks: no token was counted,
     /// and there are no bands.
-    pub(crate) fn new(draft: (&'a [f32], Softmax), target: (&'a [f32], Softmax)) -> Self {
+    pub(crate) fn new(draft: (&'a [f32], &Softmax), target: (&'a [f32], &Softmax)) -> Self {
         LogitPair {
             draft: draft.0,
             target: target.0,
@@ -96,6 +96,10 @@ impl Laws for LogitPair<'_> {
             return draw_one_by_one(self, band, threshold, mass);
         }
         self.draw_by_blocks(band, threshold, mass, estimate)
+    }
+
+    fn total(&self, band: Option<&Band>, excess: &Excess) -> f64 {
+        self.total_by_blocks(band, excess)
     }
 
     fn in_band(&self, band: &Band, visit: &mut dyn FnMut(Token, f64, f64) -> ControlFlow<()>) {

@@ -37,7 +37,7 @@ use crate::problem::{ProblemError, check_k};
 pub use error::ScanError;
 pub use logits::LogitPair;
 use normalise::Classes;
-pub(crate) use softmax::Softmax;
+pub(crate) use softmax::{Softmax, check};
 
 /// The classes that a unit of log-ratio is counted in, for `k` drafts: what another implementation of the pass needs to
 /// count alike.

@@ -6,7 +6,7 @@ use super::exponentials::BLOCK;
 use super::grid::Grid;
 use super::logits::LogitPair;
 use crate::pmf::Token;
-use crate::problem::{Band, Excess, Laws};
+use crate::problem::{Band, Excess, Laws, for_each_token};
 use crate::simd::{self, Kernel, LANES, exp2, mul_add, sum_of_lanes};
 
 impl LogitPair<'_> {
@@ -18,36 +18,51 @@ impl LogitPair<'_> {
         mass: &dyn Fn(f64, f64) -> f64,
         estimate: &Excess,
     ) -> Option<Token> {
-        let (draft, target) = (self.draft, self.target);
-        let (draft_ref, target_ref) = (self.draft_log_sum as f32, self.target_log_sum as f32);
-        let scale_p = (f64::from(draft_ref) - self.draft_log_sum).exp();
-        let scale_q = (f64::from(target_ref) - self.target_log_sum).exp();
-        let within = band.map_or((f32::NEG_INFINITY, f32::INFINITY), |band| self.rounded_within(band));
+        let skip = self.skip(band, estimate);
         // The block in which the sum of the estimates passes the threshold, and there the token in f64.
         let (mut start, mut cumulative) = (0, 0.0);
-        while start < draft.len() {
-            let skip = Skip::<true> {
-                draft,
-                target,
-                grid: self.grid,
-                within,
-                references: (draft_ref, target_ref),
-                of_q: (estimate.of_q * scale_q) as f32,
-                of_p: (estimate.of_p * scale_p) as f32,
-                least: (estimate.least * scale_q) as f32,
-                start,
-                cumulative,
-                threshold,
-            };
-            (start, cumulative) = if band.is_some() { simd::run(skip) } else { simd::run(skip.of_all()) };
+        while start < self.draft.len() {
+            (start, cumulative) = Skip { start, cumulative, threshold, ..skip }.over(band);
             if let Some(token) = self.draw_in_block(band, start, threshold - cumulative, mass) {
                 return Some(token);
             }
             start += BLOCK;
         }
         // Rounding kept the sum below the threshold: the last token of any mass.
-        let blocks = (0..draft.len()).step_by(BLOCK).rev();
+        let blocks = (0..self.draft.len()).step_by(BLOCK).rev();
         blocks.into_iter().find_map(|start| self.draw_in_block(band, start, f64::INFINITY, mass))
+    }
+
+    /// [`Laws::total`], whole blocks in f32.
+    pub(super) fn total_by_blocks(&self, band: Option<&Band>, excess: &Excess) -> f64 {
+        let (start, mut total) = self.skip(band, excess).over(band);
+        let rest = LogitPair { draft: &self.draft[start..], target: &self.target[start..], ..*self };
+        for_each_token(&rest, |token, p, q| {
+            if band.is_none_or(|band| band.cells.contains(&rest.cell(token as usize))) {
+                total += excess.of(p, q);
+            }
+        });
+        total
+    }
+
+    /// The pass over all blocks, for the tokens of a band.
+    fn skip(&self, band: Option<&Band>, excess: &Excess) -> Skip<'_, true> {
+        let (draft_ref, target_ref) = (self.draft_log_sum as f32, self.target_log_sum as f32);
+        let scale_p = (f64::from(draft_ref) - self.draft_log_sum).exp();
+        let scale_q = (f64::from(target_ref) - self.target_log_sum).exp();
+        Skip {
+            draft: self.draft,
+            target: self.target,
+            grid: self.grid,
+            within: band.map_or((f32::NEG_INFINITY, f32::INFINITY), |band| self.rounded_within(band)),
+            references: (draft_ref, target_ref),
+            of_q: (excess.of_q * scale_q) as f32,
+            of_p: (excess.of_p * scale_p) as f32,
+            least: (excess.least * scale_q) as f32,
+            start: 0,
+            cumulative: 0.0,
+            threshold: f64::INFINITY,
+        }
     }
 
     /// The token of a block, if it is in the band, at which the sum of the masses exceeds the threshold, or the last of
@@ -80,6 +95,7 @@ impl LogitPair<'_> {
 
 /// Passes over blocks of tokens as long as the sum of their [`Excess`], by exponentials in f32, is not above the
 /// threshold. Returns the start of the block where it is, or of the rest that is no whole block, and the sum before it.
+#[derive(Clone, Copy)]
 struct Skip<'a, const BAND: bool> {
     draft: &'a [f32],
     target: &'a [f32],
@@ -97,6 +113,11 @@ struct Skip<'a, const BAND: bool> {
 }
 
 impl<'a> Skip<'a, true> {
+    /// Runs it, over all tokens if there is no band.
+    fn over(self, band: Option<&Band>) -> (usize, f64) {
+        if band.is_some() { simd::run(self) } else { simd::run(self.of_all()) }
+    }
+
     /// The same of all tokens, whatever their difference.
     fn of_all(self) -> Skip<'a, false> {
         let Skip { draft, target, grid, within, references, of_q, of_p, least, start, cumulative, threshold } = self;
