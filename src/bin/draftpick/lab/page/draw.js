@@ -153,19 +153,22 @@ export function coupling({ joint }, names) {
   const count = joint.length, left = 70, top = 34, cell = Math.min(44, 340 / count);
   const width = 460, height = top + cell * count + 26;
   const most = Math.max(...joint.flat(), 1e-9);
-  const parts = [text(left, 12, "put out"), text(6, top + 14, "selected")];
+  // One ground for all cells: most of a large coupling is empty, and nodes are what drawing it costs.
+  const ground = rectangle(left, top, cell * count - 1, cell * count - 1, "#f3f3f3");
+  const parts = [text(left, 12, "put out"), text(6, top + 14, "selected"), ground];
   joint.forEach((row, i) => {
     if (cell > 11) {
       parts.push(text(left - 6, top + cell * (i + 0.6), names[i], { "text-anchor": "end", "font-size": 11 }));
       parts.push(text(left + cell * (i + 0.5), 28, names[i], { "text-anchor": "middle", "font-size": 11 }));
     }
     row.forEach((mass, j) => {
+      if (!(mass > 0)) return;
       const fill = i === j ? "#008060" : "#d55e00";
-      const node = rectangle(left + cell * j, top + cell * i, cell - 1, cell - 1, mass > 0 ? fill : "#f3f3f3",
-        { "fill-opacity": mass > 0 ? (0.12 + 0.88 * Math.sqrt(mass / most)).toFixed(3) : 1 });
+      const node = rectangle(left + cell * j, top + cell * i, cell - 1, cell - 1, fill,
+        { "fill-opacity": (0.12 + 0.88 * Math.sqrt(mass / most)).toFixed(3) });
       node.append(element("title", {}, `${names[i]} selected, ${names[j]} put out: ${short(mass)}`));
       parts.push(node);
-      if (cell > 34 && mass > 0) parts.push(text(left + cell * (j + 0.5), top + cell * (i + 0.6), mass.toFixed(2), { "text-anchor": "middle", "font-size": 11 }));
+      if (cell > 34) parts.push(text(left + cell * (j + 0.5), top + cell * (i + 0.6), mass.toFixed(2), { "text-anchor": "middle", "font-size": 11 }));
     });
   });
   parts.push(rectangle(left, height - 16, 12, 12, "#008060"), text(left + 16, height - 6, "accepted"));
