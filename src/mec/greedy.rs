@@ -32,6 +32,37 @@ impl PartialOrd for Left {
     }
 }
 
+/// What is left of a marginal: the symbols that were not touched yet, which are sorted once and used in order, and what was
+/// left of others. One heap for both would be walked from top to bottom, through all of the memory, for each of them.
+struct Stock {
+    /// Ascending.
+    whole: Vec<Left>,
+    rests: BinaryHeap<Left>,
+}
+
+impl Stock {
+    fn new(marginal: &Pmf) -> Self {
+        let masses = (0..).zip(marginal.as_slice()).filter(|(_, mass)| **mass > 0.0);
+        let mut whole: Vec<Left> = masses.map(|(symbol, &mass)| Left { mass, symbol }).collect();
+        whole.sort_unstable();
+        Stock { whole, rests: BinaryHeap::new() }
+    }
+
+    fn largest(&self) -> Option<Left> {
+        self.whole.last().max(self.rests.peek()).copied()
+    }
+
+    /// Takes a mass from the largest.
+    fn take(&mut self, mass: f64) {
+        let largest = if self.whole.last() > self.rests.peek() { self.whole.pop() } else { self.rests.pop() };
+        if let Some(Left { mass: before, symbol }) = largest
+            && before > mass
+        {
+            self.rests.push(Left { mass: before - mass, symbol });
+        }
+    }
+}
+
 /// The greedy minimum-entropy coupling of any number of marginals.
 ///
 /// ```text
@@ -53,32 +84,19 @@ pub fn greedy(marginals: &[&Pmf]) -> Result<Coupling, MecError> {
     if marginals.is_empty() {
         return Err(MecError::NoMarginal);
     }
-    let mut heaps: Vec<BinaryHeap<Left>> = marginals
-        .iter()
-        .map(|marginal| {
-            let masses = (0..).zip(marginal.as_slice()).filter(|(_, mass)| **mass > 0.0);
-            masses.map(|(symbol, &mass)| Left { mass, symbol }).collect()
-        })
-        .collect();
+    let mut stocks: Vec<Stock> = marginals.iter().map(|marginal| Stock::new(marginal)).collect();
     let mut coupling = Coupling::empty(marginals.iter().map(|marginal| marginal.vocab()).collect());
-    let mut largest = Vec::with_capacity(heaps.len());
+    let mut largest = Vec::with_capacity(stocks.len());
     loop {
         largest.clear();
         // `map_while`: once one marginal is used up, what others have left is rounding.
-        largest.extend(heaps.iter().map_while(|heap| heap.peek().copied()));
-        if largest.len() < heaps.len() {
+        largest.extend(stocks.iter().map_while(Stock::largest));
+        if largest.len() < stocks.len() {
             return Ok(coupling);
         }
         let mass = largest.iter().map(|left| left.mass).fold(f64::INFINITY, f64::min);
         coupling.push(largest.iter().map(|left| left.symbol), mass);
-        for heap in &mut heaps {
-            let mut top = heap.peek_mut().expect("every marginal has something left");
-            if top.mass > mass {
-                top.mass -= mass;
-            } else {
-                std::collections::binary_heap::PeekMut::pop(top);
-            }
-        }
+        stocks.iter_mut().for_each(|stock| stock.take(mass));
     }
 }
 
