@@ -6,9 +6,9 @@ PYTHON ?= python3
 # Every feature that builds without a CUDA toolkit.
 ALL := candle,cuda,lab
 
-.PHONY: ci fmt lint docs test lab bench-build bare cuda python
+.PHONY: ci fmt lint docs test lessons lab bench-build bare cuda python
 
-ci: fmt lint docs test lab bench-build bare cuda python
+ci: fmt lint docs test lessons lab bench-build bare cuda python
 
 # The code is formatted as rustfmt.toml says.
 fmt:
@@ -27,6 +27,11 @@ docs:
 # Unit tests, integration tests, examples, and those in the documentation, with the command line and the decoder.
 test:
 	$(CARGO) test --features candle
+
+# The examples that compare what they print with what was derived.
+lessons:
+	$(CARGO) run --quiet --features candle --example coupling_by_hand
+	$(CARGO) run --quiet --features candle --example bounds
 
 # The page answers as it should.
 lab:
