@@ -16,6 +16,8 @@ pub mod maximal;
 pub mod mec;
 pub mod optimal;
 pub mod path;
+#[cfg(feature = "picture")]
+pub mod picture;
 pub mod pmf;
 pub mod problem;
 mod ratio;

@@ -11,14 +11,14 @@ use draftpick::audit::simulate::{self, Chain, Engine, Mistake};
 use draftpick::audit::{
     AtFirst, Audit, Impossible, Kept, KnownRule, Mean, Power, Settings, Test, Tested, UnknownKnownRule,
 };
+use draftpick::picture::{Evidence, Picture};
 use draftpick::trace::{Precision, Trace, Values};
 use draftpick::{Drawn, Sampling};
 use serde::Serialize;
 
 use crate::Verdict;
 use crate::compare::refused;
-use crate::plot::Image;
-use crate::{output, rows, wealth};
+use crate::{output, rows};
 
 /// How much of a log is held in memory at a time: lines are read until they have so many bytes or are so many.
 const BATCH_BYTES: usize = 16 << 20;
@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     {
         bail!("--accuracy: {accuracy}; it must be in [0, 1)");
     }
-    let image = args.plot.as_deref().map(Image::from_path).transpose()?;
+    let image = output::image(args.plot.as_deref())?;
     if args.simulate.is_some() || args.mistake.is_some() {
         make_log(args)?;
     } else if args.trace.is_some() {
@@ -159,7 +159,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     let report = Report::new(&audit, &header);
     if let (Some(path), Some(image)) = (&args.plot, image) {
         let title = format!("Evidence against {name}");
-        output::write_file(path, |path| wealth::draw(image, path, &title, &report.tests))?;
+        let tests = audit.tested().into_iter().map(|test| (test.test.name().into(), test)).collect();
+        let evidence = Evidence { title, tests };
+        output::write_file(path, |path| Ok(evidence.save(image, path)?))?;
     }
     output::print(&match args.format {
         Format::Text => report.text(&name, args.level),
@@ -289,13 +291,11 @@ pub struct TestReport {
     outcomes: u64,
     impossible: u64,
     log10_e: f64,
-    pub highest: f64,
-    pub threshold: f64,
+    highest: f64,
+    threshold: f64,
     p_value: f64,
     rejected_after: Option<u64>,
     richest_bet: Option<&'static str>,
-    #[serde(skip)]
-    pub curve: Vec<(u64, f64)>,
 }
 
 #[derive(Serialize)]
@@ -371,7 +371,6 @@ impl From<Tested> for TestReport {
             p_value: tested.p_value,
             rejected_after: tested.rejected_after,
             richest_bet: tested.richest.map(|(direction, _)| direction),
-            curve: tested.curve.into_iter().map(|(at, ln)| (at, log10(ln))).collect(),
         }
     }
 }

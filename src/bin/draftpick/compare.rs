@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use draftpick::bound::alpha_star;
+use draftpick::picture::{Curve, Curves, Picture, optimum_style, rule_style};
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
 use draftpick::trace::{Trace, TraceError};
 use draftpick::{Acceptance, Drawn, Problem, Rule, Sampling};
@@ -14,7 +15,6 @@ use serde::Serialize;
 
 use crate::Verdict;
 use crate::measure::{Measure, Tally, aims_at_optimum, measure};
-use crate::plot::{self, Axes, Curve, Image};
 use crate::{output, paths, rows};
 
 /// The numbers of drafts compared unless told otherwise.
@@ -105,7 +105,7 @@ struct Summary {
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     check_ks(&args.k)?;
-    let image = args.plot.as_deref().map(Image::from_path).transpose()?;
+    let image = output::image(args.plot.as_deref())?;
     if args.paths {
         return paths::run(args, image);
     }
@@ -125,9 +125,8 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     };
     if let (Some(path), Some(image)) = (&args.plot, image) {
         let title = format!("Acceptance over {} positions, {} tokens", report.rows, report.vocab);
-        let axes = Axes { title, values: "mean acceptance", highest: Some(1.0) };
-        let curves = curves(&report);
-        output::write_file(path, |path| plot::curves(image, path, &axes, &curves))?;
+        let curves = Curves { title, values: "mean acceptance", highest: Some(1.0), curves: curves(&report) };
+        output::write_file(path, |path| Ok(curves.save(image, path)?))?;
     }
     output::print(&text)?;
     Ok(verdict)
@@ -206,12 +205,12 @@ fn summarise(trace: &Trace, ks: &[usize], points: &[Vec<Point>]) -> Report {
 
 /// One curve for each rule and one for the optimum, which comes first: it is drawn below the others.
 fn curves(report: &Report) -> Vec<Curve> {
-    let mut curves = vec![Curve { name: "optimum α*".into(), style: plot::optimum_style(), points: Vec::new() }];
+    let mut curves = vec![Curve { name: "optimum α*".into(), style: optimum_style(), points: Vec::new() }];
     for rule in Rule::ALL {
         let results = report.results.iter().filter(|result| result.rule == rule);
         let points: Vec<_> = results.map(|result| (result.k, result.mean)).collect();
         if !points.is_empty() {
-            curves.push(Curve { name: rule.name().into(), style: plot::rule_style(rule), points });
+            curves.push(Curve { name: rule.name().into(), style: rule_style(rule), points });
         }
     }
     curves[0].points = report.results.iter().map(|result| (result.k, result.optimum)).collect();

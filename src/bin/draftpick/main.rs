@@ -14,14 +14,11 @@ mod measure;
 mod mec;
 mod output;
 mod paths;
-mod picture;
-mod plot;
 mod regions;
 mod rows;
 mod solve;
 #[cfg(feature = "candle")]
 mod texts;
-mod wealth;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use draftpick::picture::Image;
 
 /// Prints a finished answer. A reader that went away (`draftpick … | head`) is no error.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -13,6 +14,11 @@ pub fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
     }
+}
+
+/// The format of the file that `--plot` names.
+pub fn image(path: Option<&Path>) -> anyhow::Result<Option<Image>> {
+    path.map(Image::from_path).transpose().context("--plot")
 }
 
 /// Flushes standard output.

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, bail};
 use draftpick::path::{DraftTree, PathError, PathVerifier, Round, RoundCoins, Verifier};
+use draftpick::picture::{Curve, Curves, Image, Picture, verifier_style};
 use draftpick::trace::PathTrace;
 use draftpick::{Pmf, Token};
 use serde::Serialize;
 
 use crate::compare::{Args, DEFAULT_KS, Format, refused};
-use crate::plot::{self, Axes, Curve, Image};
 use crate::{Verdict, output, rows};
 
 /// How many standard errors a simulation may be off. Chance alone does that once in 1.7 million times.
@@ -70,9 +70,9 @@ pub fn run(args: &Args, image: Option<Image>) -> anyhow::Result<Verdict> {
     };
     if let (Some(path), Some(image)) = (&args.plot, image) {
         let title = format!("{} drafted tokens against {} targets", trace.length(), report.rows);
-        let axes = Axes { title, values: "mean accepted tokens", highest: Some(trace.length() as f64) };
-        let curves = curves(&report);
-        output::write_file(path, |path| plot::curves(image, path, &axes, &curves))?;
+        let highest = Some(trace.length() as f64);
+        let curves = Curves { title, values: "mean accepted tokens", highest, curves: curves(&report) };
+        output::write_file(path, |path| Ok(curves.save(image, path)?))?;
     }
     output::print(&text)?;
     Ok(judge(&ks, &points, args.rounds))
@@ -159,7 +159,7 @@ fn curves(report: &Report) -> Vec<Curve> {
         match curves.iter_mut().find(|curve| curve.name == result.verifier) {
             Some(curve) => curve.points.push(point),
             None => {
-                let style = plot::verifier_style(result.of);
+                let style = verifier_style(result.of);
                 curves.push(Curve { name: result.verifier.clone(), style, points: vec![point] });
             }
         }

@@ -1,13 +1,11 @@
 //! The layout of the optimal coupling, token by token.
 
-use draftpick::optimal::Optimal;
+use draftpick::picture::{self, MAX_REGIONS};
 use draftpick::{Problem, Token};
 use serde::Serialize;
 
 use crate::output;
 
-/// The largest vocabulary whose layout is shown to people: a picture whose parts can be told apart.
-pub const MAX_REGIONS: usize = 12;
 /// The segments on one line of text.
 const SEGMENTS_A_LINE: usize = 3;
 
@@ -27,26 +25,16 @@ pub struct Region {
     pub shares_with: Option<Token>,
 }
 
+impl From<(usize, picture::Region)> for Region {
+    fn from((token, region): (usize, picture::Region)) -> Self {
+        let picture::Region { draft, selected, target, segments, shares_with, .. } = region;
+        Region { token: token as Token, draft, selected, target, segments, shares_with }
+    }
+}
+
 /// The regions of all tokens.
 pub fn regions(problem: &Problem) -> Vec<Region> {
-    let optimal = Optimal::new(problem.clone());
-    let (p, q) = (problem.draft().as_slice(), problem.target().as_slice());
-    let k = problem.k() as i32;
-    let region = |token: usize| {
-        let segments = optimal.region(token as Token);
-        let length: f64 = segments.iter().map(|s| s.len).sum();
-        let mass: f64 = segments.iter().map(|s| s.hi().powi(k) - s.lo.powi(k)).sum();
-        let first = (0..token as Token).find(|&other| std::ptr::eq(optimal.region(other), segments));
-        Region {
-            token: token as Token,
-            draft: p[token],
-            selected: if length > 0.0 { p[token] * (mass / length) } else { 0.0 },
-            target: q[token],
-            segments: segments.iter().map(|s| (s.lo, s.hi())).collect(),
-            shares_with: first.filter(|_| !segments.is_empty()),
-        }
-    };
-    (0..p.len()).map(region).collect()
+    picture::regions(problem).into_iter().enumerate().map(Region::from).collect()
 }
 
 /// For people to read.

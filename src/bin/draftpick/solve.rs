@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use draftpick::bound::alpha_star;
+use draftpick::picture::{Picture, ProblemPicture};
 use draftpick::pmf::PmfError;
 use draftpick::problem::{MAX_DRAFTS, ProblemError};
 use draftpick::{Acceptance, Pmf, Problem, Rule, Selection, Token};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use crate::exact::{Exact, exact};
 use crate::measure::{Measure, draw, is_optimal, measure};
 use crate::regions::{self, Region, regions};
-use crate::{Verdict, output, picture};
+use crate::{Verdict, output};
 
 /// The most draft tuples a coupling is shown for: a screen of rows.
 const MAX_TUPLES: usize = 64;
@@ -141,7 +142,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         Format::Json => output::json(&report)?,
         Format::Svg => {
             let values: Vec<_> = report.rules.iter().map(|attained| (attained.rule, attained.acceptance)).collect();
-            picture::solve(args.k, optimum, &values, &report.layout)?
+            ProblemPicture::new(&problem, values).svg()?
         }
     };
     output::print(&text)?;

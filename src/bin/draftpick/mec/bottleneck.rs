@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use draftpick::Pmf;
 use draftpick::mec::{self, Bottleneck, Encoder, MAX_PARTITIONED, partitions};
+use draftpick::picture::{Chart, Picture, Series};
 use serde::Serialize;
 
 use super::Format;
-use super::plot::{self, Series};
-use crate::plot::Image;
 use crate::solve::law;
 use crate::{Verdict, output};
 
@@ -61,7 +60,7 @@ struct Point {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let image = args.plot.as_deref().map(Image::from_path).transpose()?;
+    let image = output::image(args.plot.as_deref())?;
     let source = law("--source", &args.source, args.normalize)?;
     let output_law = match &args.output {
         Some(list) => law("--output", list, args.normalize)?,
@@ -78,9 +77,9 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         deterministic: (source.support() <= MAX_PARTITIONED).then(|| partitions(&source)).transpose()?,
     };
     if let (Some(path), Some(image)) = (&args.plot, image) {
-        let series = series(&report);
-        let title = "Information through a code of limited entropy";
-        output::write_file(path, |path| plot::draw(image, path, title, ["H(T) at most, bits", "bits"], &series))?;
+        let title = "Information through a code of limited entropy".into();
+        let chart = Chart { title, axes: ["H(T) at most, bits", "bits"], series: series(&report), legend: 240 };
+        output::write_file(path, |path| Ok(chart.save(image, path)?))?;
     }
     output::print(&match args.format {
         Format::Json => output::json(&report)?,
@@ -111,15 +110,17 @@ fn series(report: &Report) -> Vec<Series> {
     let curve = |name: &str, of: fn(&Point) -> f64| {
         Series::line(name, report.results.iter().map(|point| (point.rate, of(point))).collect())
     };
-    let mut series = vec![
+    let mut series = Vec::new();
+    // Below the curves: there are many.
+    if let Some(points) = &report.deterministic {
+        series.push(Series::dots("deterministic codes", points.iter().map(|&bits| (bits, bits)).collect()));
+    }
+    series.extend([
         curve("no code has more", |point| point.rate),
         curve("I(X; T), one random word", |point| point.encoded),
         curve("I(X; T), deterministic", |point| point.deterministic),
         curve("I(X; Y)", |point| point.information),
-    ];
-    if let Some(points) = &report.deterministic {
-        series.push(Series::dots("deterministic codes", points.iter().map(|&bits| (bits, bits)).collect()));
-    }
+    ]);
     series
 }
 

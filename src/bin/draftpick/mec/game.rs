@@ -6,13 +6,12 @@ use anyhow::{Context, bail};
 use draftpick::Pmf;
 use draftpick::mec::Encoder;
 use draftpick::mec::game::{GridWorld, Policy, play};
+use draftpick::picture::{Chart, Picture, Series};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
 use super::Format;
-use super::plot::{self, Series};
-use crate::plot::Image;
 use crate::{Verdict, output, rows};
 
 /// How many standard errors the mean reward may be from the policy's: twice what chance would ever do, were it normal. The
@@ -76,7 +75,7 @@ struct Point {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let image = args.plot.as_deref().map(Image::from_path).transpose()?;
+    let image = output::image(args.plot.as_deref())?;
     if args.episodes == 0 {
         bail!("--episodes must be at least 1");
     }
@@ -104,12 +103,12 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
             .map(|&rate| {
                 let points = report.results.iter().filter(|point| point.rate == rate);
                 let points = points.map(|point| (point.reward, point.accuracy)).collect();
-                Series::line(&format!("{rate:.2} bits"), points)
+                Series::line(format!("{rate:.2} bits"), points)
             })
             .collect();
         let title = format!("One of {} messages in the actions of an agent", args.messages);
-        let axes = ["mean reward", "messages understood"];
-        output::write_file(path, |path| plot::draw(image, path, &title, axes, &series))?;
+        let chart = Chart { title, axes: ["mean reward", "messages understood"], series, legend: 160 };
+        output::write_file(path, |path| Ok(chart.save(image, path)?))?;
     }
     output::print(&match args.format {
         Format::Json => output::json(&report)?,

@@ -3,7 +3,6 @@
 mod bottleneck;
 mod couple;
 mod game;
-mod plot;
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};

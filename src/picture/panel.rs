@@ -1,96 +1,60 @@
-//! The picture of one problem: the layout of the optimal coupling, what it selects and accepts, and every rule's
-//! acceptance, one below the other.
+//! The parts of the picture of a problem.
 
-use anyhow::anyhow;
-use draftpick::Rule;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use crate::plot::{Area, GRID, INK, register_font, rule_style, text};
-use crate::regions::{MAX_REGIONS, Region};
+use super::region::Region;
+use super::style::{GRID, INK, label_colour, pale, rule_style, token_colour};
+use super::{Area, Failed, text};
+use crate::pmf::Token;
+use crate::rule::Rule;
 
-const WIDTH: i32 = 820;
-/// The sides of every panel.
+/// The width of all panels.
+pub const PANEL_WIDTH: i32 = 820;
+/// The sides of what is drawn in them.
 const LEFT: i32 = 140;
-const RIGHT: i32 = WIDTH - 40;
-/// The heights of the panels, headings and axes included.
-const DENSITY_HEIGHT: i32 = 330;
-const MASS_HEIGHT: i32 = 270;
-const NOTE_HEIGHT: i32 = 40;
-const RULE_HEIGHT: i32 = 34;
+const RIGHT: i32 = PANEL_WIDTH - 40;
+/// The height of [`Panel::density`], heading and axis included.
+pub const DENSITY_HEIGHT: i32 = 330;
+/// The height of [`Panel::masses`], heading and axis included.
+pub const MASS_HEIGHT: i32 = 270;
+/// The height of [`Panel::acceptances`] without the bars of the rules.
+pub const ACCEPTANCE_HEIGHT: i32 = 120;
+/// The height of a rule's bar, and of what is between it and the next.
+pub(super) const RULE_HEIGHT: i32 = 34;
 /// The narrowest segment with a label of one character in it, and the room of each further character.
 const LABEL_WIDTH: (i32, i32) = (12, 8);
 /// The most tokens whose bars carry their values.
 const MAX_VALUES: usize = 7;
 
-/// Dark and light by turns, so that tokens next to each other differ in grey as well; the first ones after Okabe and
-/// Ito.
-const COLOURS: [RGBColor; MAX_REGIONS] = [
-    RGBColor(0, 114, 178),
-    RGBColor(245, 205, 90),
-    RGBColor(190, 75, 0),
-    RGBColor(150, 210, 245),
-    RGBColor(0, 120, 90),
-    RGBColor(240, 180, 210),
-    RGBColor(105, 60, 140),
-    RGBColor(185, 225, 150),
-    RGBColor(120, 75, 30),
-    RGBColor(215, 215, 215),
-    RGBColor(45, 50, 110),
-    RGBColor(255, 235, 190),
-];
-
-/// An SVG picture.
-pub fn solve(k: usize, optimum: f64, values: &[(Rule, f64)], regions: &[Region]) -> anyhow::Result<String> {
-    register_font();
-    let shown = regions.len() <= MAX_REGIONS;
-    let layout = if shown { DENSITY_HEIGHT + MASS_HEIGHT } else { NOTE_HEIGHT };
-    let height = layout + 120 + RULE_HEIGHT * values.len() as i32;
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
-        let panels = || -> Result<(), Failed<SVGBackend>> {
-            root.fill(&WHITE)?;
-            let panel = Panel { root: &root };
-            if shown {
-                panel.density(0, k, regions)?;
-                panel.masses(DENSITY_HEIGHT, regions)?;
-            } else {
-                let note = format!("The layout is drawn up to {MAX_REGIONS} tokens; these are {}.", regions.len());
-                panel.write(&note, 15, HPos::Left, VPos::Top, (16, 16))?;
-            }
-            panel.acceptances(layout, k, optimum, values)?;
-            root.present()
-        };
-        panels().map_err(|error| anyhow!("{error}"))?;
-    }
-    Ok(svg)
-}
-
-type Failed<DB> = DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>;
-
+/// Where a number of `[0, 1]` is, in pixels from the left.
 fn across(value: f64) -> i32 {
     LEFT + (value * f64::from(RIGHT - LEFT)).round() as i32
 }
 
 /// A token's colour: that of the first token of its region.
-fn colour(region: &Region) -> RGBColor {
-    COLOURS[region.shares_with.unwrap_or(region.token) as usize]
+fn colour(token: usize, region: &Region) -> RGBColor {
+    token_colour(region.shares_with.map_or(token, |first| first as usize))
 }
 
-/// White on what is dark.
-fn label_colour(ground: RGBColor) -> RGBColor {
-    let luminance = 0.3 * f64::from(ground.0) + 0.59 * f64::from(ground.1) + 0.11 * f64::from(ground.2);
-    if luminance < 130.0 { WHITE } else { INK }
-}
-
-struct Panel<'a, DB: DrawingBackend> {
+/// Where panels are drawn, one below the other.
+pub struct Panel<'a, DB: DrawingBackend> {
     root: &'a Area<DB>,
 }
 
-impl<DB: DrawingBackend> Panel<'_, DB> {
-    fn write(&self, words: &str, size: i32, h: HPos, v: VPos, at: (i32, i32)) -> Result<(), Failed<DB>> {
+impl<'a, DB: DrawingBackend> Panel<'a, DB> {
+    /// Panels on an area of [`PANEL_WIDTH`].
+    pub fn new(root: &'a Area<DB>) -> Self {
+        Panel { root }
+    }
+
+    /// Where a number of `[0, 1]` is in a panel, in pixels from the left.
+    pub fn across(&self, value: f64) -> i32 {
+        across(value)
+    }
+
+    pub(super) fn write(&self, words: &str, size: i32, h: HPos, v: VPos, at: (i32, i32)) -> Result<(), Failed<DB>> {
         self.root.draw_text(words, &text(size, h, v), at)
     }
 
@@ -104,13 +68,20 @@ impl<DB: DrawingBackend> Panel<'_, DB> {
         self.root.draw(&Rectangle::new(corners, edge.stroke_width(1)))
     }
 
-    fn heading(&self, top: i32, title: &str, explanation: &str) -> Result<(), Failed<DB>> {
+    /// A panel's title and what it shows.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn heading(&self, top: i32, title: &str, explanation: &str) -> Result<(), Failed<DB>> {
         self.write(title, 18, HPos::Left, VPos::Top, (16, top + 12))?;
         self.write(explanation, 13, HPos::Left, VPos::Top, (16, top + 38))
     }
 
-    /// The unit interval cut into regions, and above it the density of the largest label.
-    fn density(&self, top: i32, k: usize, regions: &[Region]) -> Result<(), Failed<DB>> {
+    /// The unit interval cut into regions, and above it the density of the largest of `k` labels. At most twelve regions.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn density(&self, top: i32, k: usize, regions: &[Region]) -> Result<(), Failed<DB>> {
         let largest = match k {
             1 => "A uniform label has density 1".into(),
             2 => "The larger of 2 uniform labels has density 2·u".into(),
@@ -130,12 +101,11 @@ impl<DB: DrawingBackend> Panel<'_, DB> {
         }
         self.write("density", 13, HPos::Right, VPos::Center, (LEFT - 34, up(0.75)))?;
         self.write("regions", 13, HPos::Right, VPos::Center, (LEFT - 34, floor + 18))?;
-        for region in regions.iter().filter(|region| region.shares_with.is_none()) {
-            let fill = colour(region);
-            let sharers = regions.iter().filter(|other| other.shares_with == Some(region.token));
-            let tokens: Vec<String> =
-                [region].into_iter().chain(sharers).map(|region| region.token.to_string()).collect();
-            let label = tokens.join("+");
+        for (token, region) in regions.iter().enumerate().filter(|(_, region)| region.shares_with.is_none()) {
+            let fill = colour(token, region);
+            let sharers = regions.iter().filter(|other| other.shares_with == Some(token as Token));
+            let names: Vec<&str> = [region].into_iter().chain(sharers).map(|region| &region.name[..]).collect();
+            let label = names.join("+");
             for &(lo, hi) in &region.segments {
                 let (from, to) = (across(lo), across(hi));
                 let (start, end) = ((from, floor), (to, floor));
@@ -168,7 +138,10 @@ impl<DB: DrawingBackend> Panel<'_, DB> {
     }
 
     /// For every token, `m` beside `q`.
-    fn masses(&self, top: i32, regions: &[Region]) -> Result<(), Failed<DB>> {
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn masses(&self, top: i32, regions: &[Region]) -> Result<(), Failed<DB>> {
         self.heading(
             top,
             "Selected and wanted: m (left bars) against the target law q (right bars)",
@@ -189,10 +162,10 @@ impl<DB: DrawingBackend> Panel<'_, DB> {
         let bar = (0.36 * room).min(60.0) as i32;
         for (i, region) in regions.iter().enumerate() {
             let middle = LEFT + ((i as f64 + 0.5) * room) as i32;
-            let (fill, accepted) = (colour(region), region.selected.min(region.target));
-            let pale = |channel: u8| 255 - (255 - channel) / 3;
-            let pale = RGBColor(pale(fill.0), pale(fill.1), pale(fill.2));
-            for (x, value, rest) in [(middle - bar - 1, region.selected, pale), (middle + 1, region.target, WHITE)] {
+            let (fill, accepted) = (colour(i, region), region.selected.min(region.target));
+            for (x, value, rest) in
+                [(middle - bar - 1, region.selected, pale(fill)), (middle + 1, region.target, WHITE)]
+            {
                 if value > accepted {
                     self.block([(x, up(value)), (x + bar, up(accepted))], rest, INK)?;
                 }
@@ -204,14 +177,18 @@ impl<DB: DrawingBackend> Panel<'_, DB> {
                     self.write(&format!("{value:.3}"), 12, HPos::Center, VPos::Bottom, at)?;
                 }
             }
-            let name = if regions.len() <= MAX_VALUES { format!("token {i}") } else { i.to_string() };
+            let name = &region.name;
+            let name = if regions.len() <= MAX_VALUES { format!("token {name}") } else { name.clone() };
             self.write(&name, 14, HPos::Center, VPos::Top, (middle, floor + 8))?;
         }
         self.line((LEFT, floor), (RIGHT, floor), INK)
     }
 
     /// The acceptance of each rule, beside the optimum.
-    fn acceptances(&self, top: i32, k: usize, optimum: f64, values: &[(Rule, f64)]) -> Result<(), Failed<DB>> {
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub fn acceptances(&self, top: i32, k: usize, optimum: f64, values: &[(Rule, f64)]) -> Result<(), Failed<DB>> {
         let drafts = if k == 1 { "draft" } else { "drafts" };
         self.write(&format!("Acceptance of every rule with {k} {drafts}"), 18, HPos::Left, VPos::Top, (16, top + 12))?;
         let ceiling = top + 72;
