@@ -6,9 +6,9 @@ PYTHON ?= python3
 # Every feature that builds without a CUDA toolkit.
 ALL := candle,cuda,lab
 
-.PHONY: ci fmt lint docs test lessons lab bench-build bare cuda python
+.PHONY: c c-install ci fmt lint docs test lessons lab bench-build bare cuda python
 
-ci: fmt lint docs test lessons lab bench-build bare cuda python
+ci: fmt lint docs test lessons lab bench-build bare cuda c python
 
 # The code is formatted as rustfmt.toml says.
 fmt:
@@ -63,6 +63,18 @@ cuda: $(NVRTC)/installed
 $(NVRTC)/installed:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(NVRTC) 'nvidia-cuda-nvrtc==13.0.*'
 	touch $@
+
+# The C interface: no warning, the header as cbindgen makes it, the example compiled through pkg-config, run, and run under
+# valgrind and the compiler's sanitizers. What is not installed is skipped, and said so.
+c:
+	$(CARGO) clippy -p draftpick-c --all-targets -- -D warnings
+	$(CARGO) test -p draftpick-c -- --nocapture
+
+# Header, libraries and pkg-config file, below PREFIX.
+PREFIX ?= /usr/local
+c-install:
+	$(CARGO) build --release -p draftpick-c
+	c/install.sh target/release $(PREFIX)
 
 # The Python package installs with one command, and its tests and examples pass. Those that need torch are skipped where it
 # is not installed, as here, and say so.

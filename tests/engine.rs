@@ -1,6 +1,6 @@
 //! What an engine calls, against the parts it is made of: rows read in place, filters, trees of parents, missing rows.
 
-use draftpick::engine::{EngineError, PairSampling, Shape, follow, round, select};
+use draftpick::engine::{EngineError, PairSampling, Shape, chain, follow, round, select, verify};
 use draftpick::path::{Block, Coins, PathVerifier, Purpose, RoundCoins, Verifier};
 use draftpick::pmf::PmfError;
 use draftpick::scan::{Scan, ScanError};
@@ -112,6 +112,88 @@ fn what_was_not_drawn_is_kept_where_the_target_says_it() {
     let some = |node: usize| certain.get(node).map(Vec::as_slice);
     let out = follow(&shape, &tokens, some, &Sampling::default(), &RoundCoins { seed: 1, start: 0 }).unwrap();
     assert_eq!((out.nodes, out.next), (vec![1, 2], None));
+}
+
+#[test]
+fn a_tree_is_verified_as_the_round_that_it_makes() {
+    let (draft, target) = (rows(8, 5, 6), rows(9, 5, 6));
+    let shape = Shape::new(&FORK).unwrap();
+    let tokens: [Token; 5] = [9, 1, 2, 5, 4];
+    let sampling = PairSampling::from(Sampling { temperature: 1.4, ..Sampling::default() });
+    let paths = shape.path_tokens(&tokens).unwrap();
+    let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+    let node = |path: usize, depth: usize| shape.paths()[path][depth];
+    let (at_draft, at_target) = (|node: usize| &draft[node][..], |node: usize| Some(&target[node][..]));
+    let made =
+        round(&paths, |path, depth| at_draft(node(path, depth)), |path, depth| at_target(node(path, depth)), &sampling);
+    let made = made.unwrap();
+    for verifier in Verifier::all(2) {
+        let mut seen = [false; 3];
+        for seed in 0..100 {
+            let coins = RoundCoins { seed, start: 0 };
+            let kept = verify(&shape, &tokens, at_draft, at_target, &sampling, verifier, &coins).unwrap();
+            let outcome = verifier.verify(&made, &coins).unwrap();
+            let nodes: Vec<Token> = kept.nodes.iter().map(|&node| tokens[node]).collect();
+            assert_eq!((nodes, kept.next), (made.tree().tokens(outcome.node), outcome.next), "{verifier}");
+            assert!(
+                kept.nodes
+                    .iter()
+                    .scan(0, |parent, &node| Some(FORK[node] == std::mem::replace(parent, node as i64)))
+                    .all(|is| is)
+            );
+            seen[kept.nodes.len()] = true;
+        }
+        assert!(seen.iter().filter(|seen| **seen).count() > 1, "{verifier}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_chain_is_the_round_of_its_probabilities() {
+    let (draft, target) = (rows(10, 2, 4), rows(11, 2, 4));
+    let probabilities: Vec<Vec<f32>> = draft
+        .iter()
+        .map(|row| Pmf::from_logits(row, &Sampling::default()).unwrap().as_slice().iter().map(|&p| p as f32).collect())
+        .collect();
+    let logarithms: Vec<Vec<f32>> = probabilities.iter().map(|row| row.iter().map(|p| p.ln()).collect()).collect();
+    let sampling = Sampling { temperature: 1.3, ..Sampling::default() };
+    let pair = PairSampling { target: sampling, ..PairSampling::default() };
+    // The tokens that the target likes second least: it keeps them sometimes.
+    let second = |row: &[f32]| {
+        let mut order: Vec<Token> = (0..row.len() as Token).collect();
+        order.sort_by(|&a, &b| row[a as usize].total_cmp(&row[b as usize]));
+        order[1]
+    };
+    let tokens: [Token; 2] = std::array::from_fn(|depth| second(&target[depth]));
+    let (given, at) = (|depth: usize| &probabilities[depth][..], |depth: usize| &target[depth][..]);
+    let made =
+        round(&[&tokens], |_, depth| &logarithms[depth][..], |_, depth| (depth < 2).then(|| at(depth)), &pair).unwrap();
+    for verifier in Verifier::all(1) {
+        let mut seen = [false; 3];
+        for seed in 0..200 {
+            let coins = RoundCoins { seed, start: 0 };
+            let kept = chain(&tokens, Some(&given), at, &sampling, verifier, &coins).unwrap();
+            let outcome = verifier.verify(&made, &coins).unwrap();
+            assert_eq!((kept.accepted, kept.next), (outcome.accepted(&made), outcome.next), "{verifier}");
+            assert_eq!(kept.next.is_none(), kept.accepted == 2);
+            seen[kept.accepted] = true;
+        }
+        assert!(seen.iter().filter(|seen| **seen).count() > 1, "{verifier}: {seen:?}");
+    }
+
+    // Nothing drafted, nothing to verify; a wrong row is named.
+    let coins = RoundCoins { seed: 1, start: 0 };
+    let refused = |rows: &[Vec<f32>]| {
+        let given = |depth: usize| &rows[depth][..];
+        let at = |depth: usize| &target[depth][..];
+        chain(&tokens, Some(&given), at, &sampling, Verifier::all(1)[0], &coins).unwrap_err()
+    };
+    let kept = chain(&[], Some(&given), at, &sampling, Verifier::all(1)[0], &coins).unwrap();
+    assert_eq!((kept.accepted, kept.next), (0, None));
+    let error = refused(&[probabilities[0].clone(), vec![0.5, -0.5, 0.5, 0.5]]);
+    assert_eq!(error, EngineError::Probability { depth: 1, token: 1, value: -0.5 });
+    let error = refused(&[vec![0.25, 0.25, 0.25, 0.5], probabilities[1].clone()]);
+    assert_eq!(error, EngineError::ProbabilitySum { depth: 0, sum: 1.25 });
+    assert!(matches!(refused(&[vec![f32::NAN; 4], vec![]]), EngineError::Probability { depth: 0, token: 0, .. }));
 }
 
 #[test]

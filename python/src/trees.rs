@@ -1,8 +1,8 @@
 //! Drafts as engines hold them: ragged batches of chains, and trees of parents.
 
-use draftpick::Token;
-use draftpick::engine::{EngineError, PairSampling, Shape, follow, round};
-use draftpick::path::{Coins, PathVerifier, Verifier};
+use draftpick::engine::{EngineError, Followed, Shape, chain, follow, verify};
+use draftpick::path::{Coins, Verifier};
+use draftpick::{Sampling, Token};
 use numpy::ndarray::{Array2, ArrayView1};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -12,22 +12,6 @@ use crate::coins::CoinSource;
 use crate::parallel;
 use crate::paths::{Output, PLACEHOLDER, lengths, padded, verifier};
 use crate::sampling::Parameters;
-
-/// How far the probabilities of a row may be from adding up to 1: what rounding to f32 explains at any vocabulary.
-const SUM_TOLERANCE: f64 = 1e-4;
-
-/// A row of probabilities as logits.
-fn logarithms(probabilities: &[f32], token: usize) -> Result<Vec<f32>, String> {
-    if let Some(at) = probabilities.iter().position(|p| !(*p >= 0.0 && p.is_finite())) {
-        let value = probabilities[at];
-        return Err(format!("the draft probability of token {at} is {value} (draft token {token} of the request)"));
-    }
-    let sum: f64 = probabilities.iter().map(|&p| f64::from(p)).sum();
-    if !((sum - 1.0).abs() <= SUM_TOLERANCE) {
-        return Err(format!("the draft probabilities add up to {sum}, not 1 (draft token {token} of the request)"));
-    }
-    Ok(probabilities.iter().map(|p| p.ln()).collect())
-}
 
 /// A ragged batch of chains: request `row` has the drafts from `starts[row]` up to and without `starts[row + 1]`.
 struct Chains<'a> {
@@ -43,35 +27,16 @@ impl Chains<'_> {
         &self,
         row: usize,
         verifier: Verifier,
-        sampling: &PairSampling,
+        sampling: &Sampling,
         coins: &dyn Coins,
-    ) -> Result<Output, String> {
+    ) -> Result<Output, EngineError> {
         let start = self.starts[row];
         let tokens = &self.tokens[start..self.starts[row + 1]];
-        let length = tokens.len();
-        let target = |depth: usize| (depth < length).then(|| self.target.row(&[start + depth]));
-        // A greedy request takes what is most probable, whatever it was drafted from; so does one without draft laws.
-        let (kept, next) = match &self.draft {
-            Some(draft) if sampling.target.temperature != 0.0 && length > 0 => {
-                let rows: Vec<Vec<f32>> = (0..length)
-                    .map(|depth| logarithms(draft.row(&[start + depth]), depth))
-                    .collect::<Result<_, _>>()?;
-                let round = round(&[tokens], |_, depth| &rows[depth][..], |_, depth| target(depth), sampling)
-                    .map_err(|error| error.to_string())?;
-                let outcome = verifier.verify(&round, coins).map_err(|error| error.to_string())?;
-                (outcome.accepted(&round), outcome.next)
-            }
-            _ => {
-                let parents: Vec<i64> = (-1..length as i64).collect();
-                let shape = Shape::new(&parents).map_err(|error| error.to_string())?;
-                let nodes: Vec<Token> = [&[0], tokens].concat();
-                let followed = follow(&shape, &nodes, target, &sampling.target, coins);
-                let followed = followed.map_err(|error| error.to_string())?;
-                (followed.nodes.len(), followed.next)
-            }
-        };
-        let tokens = [&tokens[..kept], &[next.unwrap_or(self.bonus[row])]].concat();
-        Ok(Output { tokens, path: 0, nodes: Vec::new() })
+        let draft = self.draft.as_ref().map(|draft| move |depth: usize| draft.row(&[start + depth]));
+        let draft = draft.as_ref().map(|draft| draft as &dyn Fn(usize) -> _);
+        let kept = chain(tokens, draft, |depth| self.target.row(&[start + depth]), sampling, verifier, coins)?;
+        let next = kept.next.unwrap_or(self.bonus[row]);
+        Ok(Output { tokens: [&tokens[..kept.accepted], &[next]].concat(), path: 0, nodes: Vec::new() })
     }
 }
 
@@ -128,13 +93,11 @@ pub fn verify_chains<'py>(
         return Err(refused(format_args!("max_spec_len is {}, but a request has {longest} drafts", width as i64 - 1)));
     }
     let coins = coins.read_addressed(rows, longest + 1, 1)?;
-    // What the drafts were drawn with is in their probabilities.
     let samplings = parameters.read(rows)?;
     let chains = Chains { tokens, starts, draft, target, bonus };
     let outputs = py.detach(|| {
         parallel::map(rows, 2 * vocab * longest, |row| {
-            let sampling = PairSampling { draft: Default::default(), target: samplings.of(row).target };
-            chains.output(row, verifier, &sampling, &coins.addressed(row))
+            chains.output(row, verifier, &samplings.of(row).target, &coins.addressed(row))
         })
     });
     Ok(padded(&array::all(outputs)?, width).into_pyarray(py))
@@ -163,6 +126,12 @@ fn finish<'py>(py: Python<'py>, outputs: &[Output], depth: usize) -> Verified<'p
     let node = |(row, place): (usize, usize)| outputs[row].nodes.get(place).map_or(PLACEHOLDER, |&node| node as i64);
     let nodes = Array2::from_shape_fn((outputs.len(), depth), node);
     (padded(outputs, depth + 1).into_pyarray(py), lengths(outputs).into_pyarray(py), nodes.into_pyarray(py))
+}
+
+/// The tokens of the nodes that were kept, and the one after them.
+fn output(kept: Followed, tokens: &[Token]) -> Output {
+    let all = kept.nodes.iter().map(|&node| tokens[node]).chain(kept.next).collect();
+    Output { tokens: all, path: 0, nodes: kept.nodes }
 }
 
 /// The length of the longest path.
@@ -195,17 +164,12 @@ pub fn verify_tree<'py>(
     let coins = coins.read_addressed(rows, depth + 1, most)?;
     let samplings = parameters.read(rows)?;
     let outputs = py.detach(|| {
-        parallel::map(rows, 2 * target.vocab() * size[1], |row| -> Result<Output, EngineError> {
-            let nodes = shapes[row].paths();
-            let paths = shapes[row].path_tokens(&tokens[row])?;
-            let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
-            let draft = |path: usize, depth: usize| draft.row(&[row, nodes[path][depth]]);
-            let target = |path: usize, depth: usize| Some(target.row(&[row, nodes[path][depth]]));
-            let round = round(&paths, draft, target, samplings.of(row))?;
-            let outcome = verifier.verify(&round, &coins.addressed(row))?;
-            let path = round.tree().paths_through(outcome.node)[0];
-            let kept = nodes[path][1..=outcome.accepted(&round)].to_vec();
-            Ok(Output { tokens: outcome.tokens(&round), path, nodes: kept })
+        parallel::map(rows, 2 * target.vocab() * size[1], |row| {
+            let draft = |node: usize| draft.row(&[row, node]);
+            let target = |node: usize| Some(target.row(&[row, node]));
+            let coins = coins.addressed(row);
+            let kept = verify(&shapes[row], &tokens[row], draft, target, samplings.of(row), verifier, &coins)?;
+            Ok::<_, EngineError>(output(kept, &tokens[row]))
         })
     });
     Ok(finish(py, &array::all(outputs)?, depth))
@@ -229,11 +193,11 @@ pub fn follow_tree<'py>(
     let coins = coins.read_addressed(rows, depth + 1, 1)?;
     let samplings = parameters.read(rows)?;
     let outputs = py.detach(|| {
-        parallel::map(rows, target.vocab() * (depth + 1), |row| -> Result<Output, EngineError> {
-            let rows = |node: usize| Some(target.row(&[row, node]));
-            let followed = follow(&shapes[row], &tokens[row], rows, &samplings.of(row).target, &coins.addressed(row))?;
-            let kept = followed.nodes.iter().map(|&node| tokens[row][node]);
-            Ok(Output { tokens: kept.chain(followed.next).collect(), path: 0, nodes: followed.nodes })
+        parallel::map(rows, target.vocab() * (depth + 1), |row| {
+            let target = |node: usize| Some(target.row(&[row, node]));
+            let coins = coins.addressed(row);
+            let kept = follow(&shapes[row], &tokens[row], target, &samplings.of(row).target, &coins)?;
+            Ok::<_, EngineError>(output(kept, &tokens[row]))
         })
     });
     Ok(finish(py, &array::all(outputs)?, depth))

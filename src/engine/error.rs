@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::path::PathError;
-use crate::pmf::PmfError;
+use crate::pmf::{PmfError, Token};
 use crate::scan::ScanError;
 use crate::selector::SelectError;
 
@@ -61,6 +61,22 @@ pub enum EngineError {
         /// The number of tokens.
         tokens: usize,
     },
+    /// A draft probability is negative or not finite.
+    Probability {
+        /// The number of drafted tokens before the row.
+        depth: usize,
+        /// The token whose probability it is.
+        token: Token,
+        /// The probability.
+        value: f32,
+    },
+    /// The draft probabilities of a row do not add up to 1.
+    ProbabilitySum {
+        /// The number of drafted tokens before the row.
+        depth: usize,
+        /// Their sum.
+        sum: f64,
+    },
     /// The drafts were refused.
     Select(SelectError),
     /// The paths were refused, or could not be verified.
@@ -89,6 +105,12 @@ impl fmt::Display for EngineError {
             EngineError::NoRoot => write!(f, "a tree needs at least its root"),
             EngineError::Tokens { nodes, tokens } => {
                 write!(f, "{tokens} tokens for a tree of {nodes} nodes; the root has one too, which is not looked at")
+            }
+            EngineError::Probability { depth, token, value } => {
+                write!(f, "the draft probability of token {token} is {value} (draft token {depth} of the request)")
+            }
+            EngineError::ProbabilitySum { depth, sum } => {
+                write!(f, "the draft probabilities add up to {sum}, not 1 (draft token {depth} of the request)")
             }
             EngineError::Select(error) => error.fmt(f),
             EngineError::Path(error) => error.fmt(f),

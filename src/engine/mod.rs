@@ -8,16 +8,19 @@
 //! |---|---|
 //! | `k` tokens for one position | [`select`] |
 //! | `K` independent paths, or one | [`round`], then any [`PathVerifier`](crate::path::PathVerifier) |
-//! | the same as a tree of parents, one path for each leaf | [`Shape`], then [`round`] |
+//! | the same as a tree of parents, one path for each leaf | [`Shape`], then [`verify`] |
+//! | one chain, with the probabilities that it was drawn by | [`chain`] |
 //! | tokens that were not drawn at random (n-grams, the best `k`) | [`Shape`], then [`follow`] |
 
+mod chain;
 mod error;
 mod tree;
 
 use std::borrow::Cow;
 
+pub use chain::{Chained, PROBABILITY_TOLERANCE, chain};
 pub use error::EngineError;
-pub use tree::{Followed, Shape, follow};
+pub use tree::{Followed, Shape, follow, verify};
 
 use crate::path::{DraftTree, LogitRow, PathError, ROOT, Round};
 use crate::pmf::{Coin, PmfError, Sampling, Token};

@@ -1,7 +1,7 @@
 //! Draft trees as engines hold them: a token and a parent for each node.
 
-use super::{EngineError, row};
-use crate::path::{Coins, Purpose, Row};
+use super::{EngineError, PairSampling, round, row};
+use crate::path::{Coins, PathVerifier, Purpose, Row, Verifier};
 use crate::pmf::{Sampling, Token};
 
 /// The shape of a draft tree: node 0 is the root, where the text ends so far, and every other node comes after its parent.
@@ -82,6 +82,33 @@ pub struct Followed {
     pub nodes: Vec<usize>,
     /// The token after them; `None` where the target has no row.
     pub next: Option<Token>,
+}
+
+/// Verifies a tree whose leaves are the ends of independent paths: `draft(i)` are the logits that the children of node `i`
+/// were drawn from, asked of inner nodes only, `target(i)` the target's after the node.
+///
+/// Where `target` has no row after a leaf it ends there without a next token.
+///
+/// # Errors
+/// As [`round`]; the verifier does not take the paths.
+pub fn verify<'a>(
+    shape: &Shape,
+    tokens: &[Token],
+    draft: impl Fn(usize) -> &'a [f32],
+    target: impl Fn(usize) -> Option<&'a [f32]>,
+    sampling: &PairSampling,
+    verifier: Verifier,
+    coins: &dyn Coins,
+) -> Result<Followed, EngineError> {
+    let paths = shape.path_tokens(tokens)?;
+    let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+    let node = |path: usize, depth: usize| shape.paths[path][depth];
+    let round =
+        round(&paths, |path, depth| draft(node(path, depth)), |path, depth| target(node(path, depth)), sampling)?;
+    let outcome = verifier.verify(&round, coins)?;
+    let path = round.tree().paths_through(outcome.node)[0];
+    let nodes = shape.paths[path][1..=outcome.accepted(&round)].to_vec();
+    Ok(Followed { nodes, next: outcome.next })
 }
 
 /// Verifies drafts that were not drawn at random: n-grams, the `k` most probable tokens, anything that is the same
