@@ -35,7 +35,7 @@ const fn entry(
 }
 
 /// In the order of the book.
-const PICTURES: [Entry; 23] = [
+const PICTURES: [Entry; 25] = [
     entry("layout", "introduction", "Two drafts dropped on the line: the larger label is selected.", running::layout),
     entry("masses", "introduction", "How often each token is selected and how often it is wanted.", running::masses),
     entry("couplings", "coupling", "Two couplings of the same laws: independent, and maximal.", tables::couplings),
@@ -52,8 +52,10 @@ const PICTURES: [Entry; 23] = [
     entry("gluing", "windows", "Windows are cut out one after the other.", running::gluing),
     entry("ratio-classes", "classes", "Every token is a mixture of two ratios.", classes::ratio_classes),
     entry("class-loss", "classes", "What classes cost on recorded scores.", classes::loss),
+    entry("block", "paths", "What limits how often a path of two tokens is kept.", running::block),
     entry("tree", "paths", "A tree of two drafted paths, and how far the winner is followed.", network::tree),
     entry("nested", "paths", "Regions inside regions: the path with the largest label wins.", running::nested),
+    entry("spread", "paths", "The same cut with labels close together, and spread out.", running::spread),
     entry("accepted-length", "paths", "Drafted tokens kept by every verifier.", charts::accepted_length),
     entry("recorded", "choosing", "Every rule on the scores of a small pair of models.", charts::recorded),
     entry(

@@ -71,6 +71,76 @@ pub fn maximal() -> Result<String, Box<dyn Error>> {
     picture((PANEL_WIDTH as u32, 270), |canvas| Panel::new(canvas.root).masses(0, heading, &regions))
 }
 
+/// Paths of two tokens: how often they are drafted, and how often the target can still want them.
+pub fn block() -> Result<String, Box<dyn Error>> {
+    let mut paths = Vec::new();
+    for x in 0..3 {
+        for y in 0..3 {
+            paths.push(Region {
+                name: format!("{} {}", NAMES[x], NAMES[y]),
+                draft: P[x] * P[y],
+                selected: P[x] * P[y],
+                target: P[x].min(Q[x]) * Q[y],
+                segments: Vec::new(),
+                shares_with: None,
+            });
+        }
+    }
+    let kept: f64 = paths.iter().map(|path| path.selected.min(path.target)).sum();
+    assert!((kept - 0.55).abs() < 1e-12, "second tokens are kept with {kept}");
+    let heading = [
+        "Paths of two tokens: drafted (left bars) against what the target can still want (right bars)",
+        "Left: p(first)·p(second). Right: A(first)·q(second). Full colour: the smaller, kept as a whole; together 0.55.",
+    ];
+    picture((PANEL_WIDTH as u32, 270), |canvas| Panel::new(canvas.root).masses(0, heading, &paths))
+}
+
+/// Two ways to give tokens the same masses: each token's share of the labels at every place.
+pub fn spread() -> Result<String, Box<dyn Error>> {
+    // Places and, for each, the shares of a, b, c there: the regions of the layout, and densities as even as the cut allows.
+    let regions: [(f64, f64, [f64; 3]); 3] =
+        [(0.0, 0.49, [1.0, 0.0, 0.0]), (0.49, 0.79, [0.0, 1.0, 0.0]), (0.79, 0.8, [1.0, 0.0, 0.0])];
+    let even = [(0.0, 0.5, [0.775, 0.225, 0.0]), (0.5, 0.8, [0.375, 0.625, 0.0])];
+    let last = (0.8, 1.0, [0.0, 0.0, 1.0]);
+    let ways = [("regions", [&regions[..], &[last]].concat()), ("spread out", [&even[..], &[last]].concat())];
+    picture((820, 480), |canvas| {
+        canvas.title(
+            "The same cut with labels close together, and spread out",
+            "At every place of the line: which token a label there belongs to. The cut {a, b} has the lowest 0.8 in both.",
+        )?;
+        let across = |u: f64| 150 + (u * 400.0).round() as i32;
+        for (row, (name, pieces)) in ways.iter().enumerate() {
+            let top = 84 + 190 * row as i32;
+            canvas.words(name, 14, (HPos::Right, VPos::Center), (across(0.0) - 12, top + 60))?;
+            for (lo, hi, shares) in pieces {
+                let mut from = top;
+                for (y, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+                    let to = from + (share * 120.0).round() as i32;
+                    canvas.block([(across(*lo), from), (across(*hi), to)], token_colour(y), WHITE)?;
+                    if hi - lo > 0.05 {
+                        canvas.on(token_colour(y), NAMES[y], 14, ((across(*lo) + across(*hi)) / 2, (from + to) / 2))?;
+                    }
+                    from = to;
+                }
+            }
+            canvas.frame([(across(0.0), top), (across(1.0), top + 120)], INK, 1)?;
+            ticks(canvas, across, top + 122)?;
+            for y in 0..3 {
+                let of =
+                    |&(lo, hi, shares): &(f64, f64, [f64; 3])| (hi * hi - lo * lo, (hi - lo) * shares[y], shares[y]);
+                let length: f64 = pieces.iter().map(|piece| of(piece).1).sum();
+                assert!((length - P[y]).abs() < 1e-12, "the labels of {} are not as many as its drafts", NAMES[y]);
+                let mass: f64 = pieces.iter().map(|piece| of(piece).0 * of(piece).2).sum();
+                let at = (across(1.0) + 30, top + 30 + 30 * y as i32);
+                canvas.block([(at.0, at.1 - 8), (at.0 + 16, at.1 + 8)], token_colour(y), INK)?;
+                let words = format!("{}: m = {mass:.3}, q = {}", NAMES[y], Q[y]);
+                canvas.words(&words, 14, (HPos::Left, VPos::Center), (at.0 + 26, at.1))?;
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Intervals, in order.
 type Line = Vec<(f64, f64)>;
 

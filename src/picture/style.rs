@@ -106,8 +106,8 @@ pub fn verifier_style(verifier: Verifier) -> Style {
         Verifier::Token(recursion) => rule_style(recursion.rule()),
         Verifier::Block(_) => own((120, 120, 120), Marker::Diamond),
         Verifier::Traversal(_) => own((204, 121, 167), Marker::Cross),
-        Verifier::Path(_) => own((200, 30, 30), Marker::Disc),
-        Verifier::Spread(_) => own((0, 90, 160), Marker::Disc),
+        Verifier::Path(_) => Style { dash: (9, 4), ..own((200, 30, 30), Marker::Disc) },
+        Verifier::Spread(_) => own((0, 90, 160), Marker::Square),
     }
 }
 
