@@ -191,11 +191,12 @@ impl<L: Laws> Selector for KSeq<L> {
                 return Ok(Selection::Draft(i));
             }
         }
-        let threshold = coins.residual.get() * (1.0 - self.p_acc);
+        let total = 1.0 - self.p_acc;
+        let threshold = coins.residual.get() * total;
         let residual = self.residual();
         // q − min(p, q/rho)·tries is the larger of the two differences.
         let excess = Excess { of_q: 1.0, of_p: -self.tries, least: (1.0 - self.tries / self.rho).max(0.0) };
-        let drawn = self.laws.draw(None, threshold, &|p, q| residual(0, p, q), &excess);
+        let drawn = self.laws.draw(None, threshold, total, &|p, q| residual(0, p, q), &excess);
         drawn_or_possible(&self.laws, drafts, drawn)
     }
 

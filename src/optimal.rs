@@ -388,25 +388,25 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
         for class in order {
             let residual = self.class_residual(class);
             if residual > 0.0 {
-                chosen = Some((class, threshold - cumulative));
+                chosen = Some((class, threshold - cumulative, residual));
                 cumulative += residual;
                 if threshold < cumulative {
                     break;
                 }
             }
         }
-        let draw = |class: usize, threshold: f64| {
+        let draw = |class: usize, threshold: f64, total: f64| {
             let mass = |p: f64, q: f64| q - self.selected_of(class, p, q);
-            self.laws.draw(Some(&self.edges.band(class)), threshold, &mass, &self.excess(class))
+            self.laws.draw(Some(&self.edges.band(class)), threshold, total, &mass, &self.excess(class))
         };
         if threshold >= cumulative
             && let Some(last) = last
-            && let Some(token) = draw(last, threshold - cumulative)
+            && let Some(token) = draw(last, threshold - cumulative, f64::INFINITY)
         {
             return Some(token);
         }
-        let (class, threshold) = chosen?;
-        draw(class, threshold)
+        let (class, threshold, total) = chosen?;
+        draw(class, threshold, total)
     }
 }
 

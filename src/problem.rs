@@ -118,15 +118,17 @@ pub trait Laws {
     /// The token of a band, or of all tokens without one, at which the running sum of `mass(p, q)` exceeds `threshold`;
     /// where rounding keeps it from getting there, the last token of any mass. `None` if no token has any. `O(V)`.
     ///
-    /// `estimate` is what `mass` is in terms of `p` and `q`: implementations may add up whole stretches by it.
+    /// `total` is the sum of all their masses, +∞ if it is not known, and `estimate` what `mass` is in terms of `p` and `q`:
+    /// implementations may start from either end, and add up whole stretches by the estimate.
     fn draw(
         &self,
         band: Option<&Band>,
         threshold: f64,
+        total: f64,
         mass: &dyn Fn(f64, f64) -> f64,
         estimate: &Excess,
     ) -> Option<Token> {
-        let _ = estimate;
+        let _ = (total, estimate);
         draw_one_by_one(self, band, threshold, mass)
     }
 
@@ -298,10 +300,11 @@ impl<L: Laws + ?Sized> Laws for &L {
         &self,
         band: Option<&Band>,
         threshold: f64,
+        total: f64,
         mass: &dyn Fn(f64, f64) -> f64,
         estimate: &Excess,
     ) -> Option<Token> {
-        (**self).draw(band, threshold, mass, estimate)
+        (**self).draw(band, threshold, total, mass, estimate)
     }
 
     fn total(&self, band: Option<&Band>, excess: &Excess) -> f64 {

@@ -92,7 +92,7 @@ impl<R: Row> PathVerifier<R> for Block {
             let total = laws.total(None, &residual);
             if accepts(depth, keep_probability(total, weight)) {
                 let threshold = coins.coin(Purpose::Residual, depth, 0).get() * total;
-                let next = laws.draw(None, threshold, &|p, q| residual.of(p, q), &residual);
+                let next = laws.draw(None, threshold, total, &|p, q| residual.of(p, q), &residual);
                 return Ok(Outcome { node, next: Some(next.ok_or(PathError::NoResidual { node })?) });
             }
         }

@@ -97,25 +97,25 @@ impl<L: Laws> Edged<L> {
         let mut threshold = coin.get() * self.items[item].p;
         for class in classes.clone() {
             if threshold < share(class)
-                && let Some(token) = self.draw(class, threshold, &self.edges.part(class, edge))
+                && let Some(token) = self.draw(class, threshold, share(class), &self.edges.part(class, edge))
             {
                 return Some(token);
             }
             threshold -= share(class);
         }
         // Rounding kept the sum below the coin: the last token of any mass.
-        classes.rev().find_map(|class| self.draw(class, f64::INFINITY, &self.edges.part(class, edge)))
+        classes.rev().find_map(|class| self.draw(class, f64::INFINITY, share(class), &self.edges.part(class, edge)))
     }
 
     /// A token by its target mass on ratio 0.
     pub fn draw_undrafted(&self, coin: Coin) -> Option<Token> {
         let excess = Excess { of_q: 1.0, of_p: -self.edges.inverse(0), least: 0.0 };
-        self.draw(0, coin.get() * self.undrafted, &excess)
+        self.draw(0, coin.get() * self.undrafted, self.undrafted, &excess)
     }
 
-    /// The token of a class at which the sum of `excess` exceeds the threshold; never one of target mass 0.
-    pub fn draw(&self, class: usize, threshold: f64, excess: &Excess) -> Option<Token> {
+    /// The token of a class at which the sum of `excess`, `total` in all, exceeds the threshold; never one of target mass 0.
+    pub fn draw(&self, class: usize, threshold: f64, total: f64, excess: &Excess) -> Option<Token> {
         let mass = |p, q| if q > 0.0 { excess.of(p, q) } else { 0.0 };
-        self.laws.draw(Some(&self.edges.band(class)), threshold, &mass, excess)
+        self.laws.draw(Some(&self.edges.band(class)), threshold, total, &mass, excess)
     }
 }

@@ -89,13 +89,14 @@ impl Laws for LogitPair<'_> {
         &self,
         band: Option<&Band>,
         threshold: f64,
+        total: f64,
         mass: &dyn Fn(f64, f64) -> f64,
         estimate: &Excess,
     ) -> Option<Token> {
         if band.is_some_and(|band| band.ends_of_cells != (true, true)) {
             return draw_one_by_one(self, band, threshold, mass);
         }
-        self.draw_by_blocks(band, threshold, mass, estimate)
+        self.draw_by_blocks(band, threshold, total, mass, estimate)
     }
 
     fn total(&self, band: Option<&Band>, excess: &Excess) -> f64 {

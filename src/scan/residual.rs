@@ -10,33 +10,52 @@ use crate::problem::{Band, Excess, Laws, for_each_token};
 use crate::simd::{self, Kernel, LANES, exp2, mul_add, sum_of_lanes};
 
 impl LogitPair<'_> {
-    /// [`Laws::draw`] from a band that ends where cells do.
+    /// [`Laws::draw`] from a band that ends where cells do: from the end of the vocabulary that is nearer to the token, if
+    /// the total says which.
     pub(super) fn draw_by_blocks(
         &self,
         band: Option<&Band>,
         threshold: f64,
+        total: f64,
         mass: &dyn Fn(f64, f64) -> f64,
         estimate: &Excess,
     ) -> Option<Token> {
-        let skip = self.skip(band, estimate);
-        // The block in which the sum of the estimates passes the threshold, and there the token in f64.
-        let (mut start, mut cumulative) = (0, 0.0);
-        while start < self.draft.len() {
-            (start, cumulative) = Skip { start, cumulative, threshold, ..skip }.over(band);
-            if let Some(token) = self.draw_in_block(band, start, threshold - cumulative, mass) {
-                return Some(token);
+        let whole = self.draft.len() / BLOCK;
+        let is_last = threshold > 0.5 * total;
+        let mut skip = self.skip(band, estimate);
+        skip.from_end = is_last;
+        skip.threshold = if is_last { total - threshold } else { threshold };
+        // What is no whole block is the first stretch from the end.
+        if is_last && !self.draft.len().is_multiple_of(BLOCK) {
+            let found = self.draw_in_block(band, whole, &skip, mass);
+            if found.is_enough {
+                return found.token;
             }
-            start += BLOCK;
+            skip.cumulative += found.sum;
         }
-        // Rounding kept the sum below the threshold: the last token of any mass.
-        let blocks = (0..self.draft.len()).step_by(BLOCK).rev();
-        blocks.into_iter().find_map(|start| self.draw_in_block(band, start, f64::INFINITY, mass))
+        // The block in which the sum of the estimates passes the threshold, and there the token in f64.
+        while skip.done < whole {
+            (skip.done, skip.cumulative) = skip.over(band);
+            if skip.done < whole {
+                let block = if is_last { whole - 1 - skip.done } else { skip.done };
+                if let Some(token) = self.draw_in_block(band, block, &skip, mass).token {
+                    return Some(token);
+                }
+                skip.done += 1;
+            }
+        }
+        // Rounding kept the sum below the threshold, or the token is in what is no whole block: the last of any mass in the
+        // order of the sum.
+        let all = Skip { threshold: f64::INFINITY, ..skip };
+        let mut blocks = 0..self.draft.len().div_ceil(BLOCK);
+        let in_block = |block| self.draw_in_block(band, block, if block == whole { &skip } else { &all }, mass).token;
+        if is_last { blocks.find_map(in_block) } else { blocks.rev().find_map(in_block) }
     }
 
     /// [`Laws::total`], whole blocks in f32.
     pub(super) fn total_by_blocks(&self, band: Option<&Band>, excess: &Excess) -> f64 {
-        let (start, mut total) = self.skip(band, excess).over(band);
-        let rest = LogitPair { draft: &self.draft[start..], target: &self.target[start..], ..*self };
+        let (whole, mut total) = self.skip(band, excess).over(band);
+        let rest = LogitPair { draft: &self.draft[whole * BLOCK..], target: &self.target[whole * BLOCK..], ..*self };
         for_each_token(&rest, |token, p, q| {
             if band.is_none_or(|band| band.cells.contains(&rest.cell(token as usize))) {
                 total += excess.of(p, q);
@@ -51,38 +70,42 @@ impl LogitPair<'_> {
         let scale_p = (f64::from(draft_ref) - self.draft_log_sum).exp();
         let scale_q = (f64::from(target_ref) - self.target_log_sum).exp();
         Skip {
-            draft: self.draft,
-            target: self.target,
+            draft: self.draft.as_chunks().0,
+            target: self.target.as_chunks().0,
             grid: self.grid,
             within: band.map_or((f32::NEG_INFINITY, f32::INFINITY), |band| self.rounded_within(band)),
             references: (draft_ref, target_ref),
             of_q: (excess.of_q * scale_q) as f32,
             of_p: (excess.of_p * scale_p) as f32,
             least: (excess.least * scale_q) as f32,
-            start: 0,
+            from_end: false,
+            done: 0,
             cumulative: 0.0,
             threshold: f64::INFINITY,
         }
     }
 
-    /// The token of a block, if it is in the band, at which the sum of the masses exceeds the threshold, or the last of
-    /// any mass.
+    /// Goes through a block in the order of the pass, the tokens of the band in f64.
     fn draw_in_block(
         &self,
         band: Option<&Band>,
-        start: usize,
-        threshold: f64,
+        block: usize,
+        skip: &Skip<'_, true>,
         mass: &dyn Fn(f64, f64) -> f64,
-    ) -> Option<Token> {
+    ) -> Found {
+        let start = block * BLOCK;
         let end = (start + BLOCK).min(self.draft.len());
         let block = LogitPair { draft: &self.draft[start..end], target: &self.target[start..end], ..*self };
-        let (mut cumulative, mut found) = (0.0, None);
+        let mut found = Found { token: None, sum: 0.0, is_enough: false };
         block.blocks(&mut |_, p, q| {
-            for (i, (&p, &q)) in p.iter().zip(q).enumerate() {
+            for i in 0..p.len() {
+                let i = if skip.from_end { p.len() - 1 - i } else { i };
+                let (p, q) = (p[i], q[i]);
                 if band.is_none_or(|band| band.cells.contains(&block.cell(i))) && mass(p, q) > 0.0 {
-                    cumulative += mass(p, q);
-                    found = Some((start + i) as Token);
-                    if threshold < cumulative {
+                    found.sum += mass(p, q);
+                    found.token = Some((start + i) as Token);
+                    if skip.is_enough(skip.cumulative + found.sum) {
+                        found.is_enough = true;
                         return ControlFlow::Break(());
                     }
                 }
@@ -93,12 +116,21 @@ impl LogitPair<'_> {
     }
 }
 
-/// Passes over blocks of tokens as long as the sum of their [`Excess`], by exponentials in f32, is not above the
-/// threshold. Returns the start of the block where it is, or of the rest that is no whole block, and the sum before it.
+/// What a block holds.
+struct Found {
+    /// The token at which the sum reached the threshold, or the last of any mass.
+    token: Option<Token>,
+    /// The sum of the masses up to the token.
+    sum: f64,
+    is_enough: bool,
+}
+
+/// Passes over whole blocks of tokens, from the start or from the end, until the sum of their [`Excess`], by exponentials
+/// in f32, reaches the threshold. Returns how many blocks come before the one where it does, and the sum before that.
 #[derive(Clone, Copy)]
 struct Skip<'a, const BAND: bool> {
-    draft: &'a [f32],
-    target: &'a [f32],
+    draft: &'a [[f32; BLOCK]],
+    target: &'a [[f32; BLOCK]],
     grid: Grid,
     /// If `BAND`, the differences of the tokens to add up, as [`LogitPair::rounded_within`] gives them.
     within: (f32, f32),
@@ -107,7 +139,9 @@ struct Skip<'a, const BAND: bool> {
     of_q: f32,
     of_p: f32,
     least: f32,
-    start: usize,
+    from_end: bool,
+    /// The blocks passed over already.
+    done: usize,
     cumulative: f64,
     threshold: f64,
 }
@@ -120,8 +154,18 @@ impl<'a> Skip<'a, true> {
 
     /// The same of all tokens, whatever their difference.
     fn of_all(self) -> Skip<'a, false> {
-        let Skip { draft, target, grid, within, references, of_q, of_p, least, start, cumulative, threshold } = self;
-        Skip { draft, target, grid, within, references, of_q, of_p, least, start, cumulative, threshold }
+        let Skip { draft, target, grid, within, references, of_q, of_p, least, .. } = self;
+        let Skip { from_end, done, cumulative, threshold, .. } = self;
+        Skip { draft, target, grid, within, references, of_q, of_p, least, from_end, done, cumulative, threshold }
+    }
+}
+
+impl<const BAND: bool> Skip<'_, BAND> {
+    /// Whether the sum has reached the threshold. From the end it is the sum with the token, less the total: a token that
+    /// starts at the threshold from the start ends at it from the end.
+    #[inline(always)]
+    fn is_enough(&self, sum: f64) -> bool {
+        if self.from_end { sum >= self.threshold } else { sum > self.threshold }
     }
 }
 
@@ -131,10 +175,11 @@ impl<const BAND: bool> Kernel for Skip<'_, BAND> {
     #[inline(always)]
     fn run<const FMA: bool>(self) -> (usize, f64) {
         use std::f32::consts::LOG2_E;
-        let (draft, _) = self.draft[self.start..].as_chunks::<BLOCK>();
-        let (target, _) = self.target[self.start..].as_chunks::<BLOCK>();
-        let (mut start, mut cumulative) = (self.start, self.cumulative);
-        for (draft, target) in draft.iter().zip(target) {
+        let mut cumulative = self.cumulative;
+        let count = self.draft.len();
+        for done in self.done..count {
+            let block = if self.from_end { count - 1 - done } else { done };
+            let (draft, target) = (&self.draft[block], &self.target[block]);
             let mut sums = [0f32; LANES];
             for (draft, target) in draft.as_chunks::<LANES>().0.iter().zip(target.as_chunks::<LANES>().0) {
                 for j in 0..LANES {
@@ -142,17 +187,17 @@ impl<const BAND: bool> Kernel for Skip<'_, BAND> {
                     let q = exp2::<FMA>((target[j] - self.references.1) * LOG2_E);
                     let mass = simd::max(mul_add::<FMA>(p, self.of_p, q * self.of_q), q * self.least);
                     let rounded = self.grid.rounded(draft[j] - target[j]);
-                    let inside = !BAND || (rounded >= self.within.0) & (rounded < self.within.1);
-                    sums[j] += if inside { mass } else { 0.0 };
+                    let above = if rounded >= self.within.0 { mass } else { 0.0 };
+                    let within = if rounded < self.within.1 { above } else { 0.0 };
+                    sums[j] += if BAND { within } else { mass };
                 }
             }
             let sum = sum_of_lanes(sums);
-            if self.threshold < cumulative + sum {
-                break;
+            if self.is_enough(cumulative + sum) {
+                return (done, cumulative);
             }
             cumulative += sum;
-            start += BLOCK;
         }
-        (start, cumulative)
+        (count, cumulative)
     }
 }

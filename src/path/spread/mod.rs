@@ -229,10 +229,12 @@ impl<L: Laws> Residuals<'_, L> {
     /// A token from the law proportional to them.
     fn draw(&self, coin: Coin) -> Option<Token> {
         let draw = |class: usize, threshold: f64| match self.node {
-            Node::Spread(edged, spread) => edged.draw(class, threshold, &excess(edged, spread, class, self.weight)),
+            Node::Spread(edged, spread) => {
+                edged.draw(class, threshold, self.sums[class], &excess(edged, spread, class, self.weight))
+            }
             Node::Even(laws) => {
                 let excess = even_excess(self.weight);
-                laws.draw(None, threshold, &|p, q| excess.of(p, q), &excess)
+                laws.draw(None, threshold, self.sums[class], &|p, q| excess.of(p, q), &excess)
             }
         };
         let mut threshold = coin.get() * self.total();
