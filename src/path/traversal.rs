@@ -26,61 +26,57 @@ use super::row::Row;
 use super::tree::{ROOT, Round};
 use super::{PathError, PathVerifier};
 use crate::pmf::{Coin, Token};
-use crate::problem::{Laws, for_each_token};
+use crate::problem::{Excess, Laws, for_each_token};
 use crate::selector::accept_probability;
-use crate::sum::Sum;
 
 /// Traversal verification (Weng et al. 2025). With one path it is block verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traversal;
 
-/// What is left of an inner node.
-struct State {
-    p: Vec<f64>,
-    q: Vec<f64>,
+/// What is left of an inner node: `q' = (of_q·q − of_p·p)₊`, whatever was given up. Another draft given up leaves
+/// `(P·(of_q·q − of_p·p)₊ − p)₊`, and where the inner part is cut off the outer one is, too.
+struct State<L> {
+    laws: L,
+    of_q: f64,
+    of_p: f64,
     weight: f64,
-    accuracy: f64,
 }
 
-impl State {
-    fn new<R: Row>(round: &Round<R>, node: usize, weight: f64) -> Result<Self, PathError> {
-        let laws = pair(round, node)?;
-        let (mut p, mut q) = (vec![0.0; laws.vocab()], vec![0.0; laws.vocab()]);
-        for_each_token(&laws, |token, draft, target| (p[token as usize], q[token as usize]) = (draft, target));
-        Ok(State { p, q, weight, accuracy: laws.accuracy() })
+impl<L: Laws> State<L> {
+    /// The node with nothing given up.
+    fn new(laws: L, weight: f64) -> Self {
+        State { laws, of_q: 1.0, of_p: 0.0, weight }
+    }
+
+    fn excess(&self) -> Excess {
+        Excess { of_q: self.of_q, of_p: -self.of_p, least: 0.0 }
     }
 
     /// The probability with which the child of token `x` is to be kept.
     fn child_weight(&self, x: Token) -> f64 {
-        let x = x as usize;
-        accept_probability(self.weight * self.q[x], self.p[x], self.accuracy)
+        let (p, q) = self.laws.masses(x);
+        accept_probability(self.weight * self.excess().of(p, q), p, self.laws.accuracy())
     }
 
-    /// A draft was given up.
+    /// A draft was given up. `O(V)`.
     fn give_up(&mut self) {
-        let mut sum = Sum::default();
-        for (q, p) in self.q.iter_mut().zip(&self.p) {
-            *q = (self.weight * *q - p).max(0.0);
-            sum.add(*q);
-        }
-        let residual = sum.value();
+        (self.of_q, self.of_p) = (self.weight * self.of_q, self.weight * self.of_p + 1.0);
+        let residual = self.laws.total(None, &self.excess());
         self.weight = keep_probability(residual, self.weight);
-        if residual > 0.0 {
-            self.q.iter_mut().for_each(|q| *q /= residual);
-        }
+        let share = if residual > 0.0 { residual.recip() } else { 0.0 };
+        (self.of_q, self.of_p) = (self.of_q * share, self.of_p * share);
     }
 
     fn draw(&self, coin: Coin) -> Option<Token> {
-        let threshold = coin.get() * self.q.iter().sum::<f64>();
-        let (mut cumulative, mut found) = (0.0, None);
-        for (token, &mass) in self.q.iter().enumerate().filter(|(_, mass)| **mass > 0.0) {
-            cumulative += mass;
-            found = Some(token as Token);
-            if threshold < cumulative {
-                break;
-            }
-        }
-        found
+        let excess = self.excess();
+        self.laws.draw(None, coin.get(), 1.0, &|p, q| excess.of(p, q), &excess)
+    }
+
+    fn dense(&self) -> Vec<f64> {
+        let mut law = vec![0.0; self.laws.vocab()];
+        let excess = self.excess();
+        for_each_token(&self.laws, |token, p, q| law[token as usize] = excess.of(p, q));
+        law
     }
 }
 
@@ -106,7 +102,7 @@ fn law_below<R: Row>(
         law.add(Stop { node, probability: reached * weight, next });
         return Ok(reached * (1.0 - weight));
     }
-    let mut state = State::new(round, node, weight)?;
+    let mut state = State::new(pair(round, node)?, weight);
     let mut reached = reached;
     for (child, repeats) in drafts(round, node) {
         if !repeats {
@@ -118,7 +114,7 @@ fn law_below<R: Row>(
         }
         state.give_up();
     }
-    law.add(Stop { node, probability: reached * state.weight, next: state.q });
+    law.add(Stop { node, probability: reached * state.weight, next: state.dense() });
     Ok(reached * (1.0 - state.weight))
 }
 
@@ -136,7 +132,7 @@ fn verify_below<R: Row>(
         let next = round.target(node);
         return Ok(keeps(weight).then(|| Outcome { node, next: next.map(|target| target.draw(coin)) }));
     }
-    let mut state = State::new(round, node, weight)?;
+    let mut state = State::new(pair(round, node)?, weight);
     for (child, repeats) in drafts(round, node) {
         if !repeats
             && let Some(kept) = verify_below(round, child, state.child_weight(round.tree().token(child)), coins)?
