@@ -33,7 +33,7 @@ fn write(dirs: &[String]) -> Result<(), Box<dyn std::error::Error>> {
         ..Settings::default()
     };
     let prompt = "Returns the number of elements in the";
-    let request = Request { prompt: tokenizer.encode(prompt)?, seed: 1, limit: 48 };
+    let request = Request { prompt: tokenizer.encode(prompt)?, seed: 1, limit: 48, ..Request::default() };
     let mut engine = Speculative::new(draft, target, settings)?;
     // A token may end within a character: the stream holds it back until it is whole.
     let mut stream = tokenizer.stream();

@@ -64,7 +64,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut engine = Speculative::new(weather(DRAFT), weather(TARGET), settings)?;
     let mut counts = [[0u32; 3]; 3];
     for seed in 0..TEXTS {
-        let text: Vec<Token> = engine.tokens(Request { prompt: vec![0], seed, limit: 2 })?.collect::<Result<_, _>>()?;
+        let text: Vec<Token> = engine
+            .tokens(Request { prompt: vec![0], seed, limit: 2, ..Request::default() })?
+            .collect::<Result<_, _>>()?;
         counts[text[0] as usize][text[1] as usize] += 1;
     }
     println!("{:.2} tokens for each call of the target", engine.statistics().block_efficiency());

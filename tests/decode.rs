@@ -102,11 +102,19 @@ fn counts(verifier: &str, paths: usize, target: u64) -> Vec<u64> {
     let mut engine = engine(verifier, paths, target);
     let mut counts = vec![0; VOCAB.pow(3)];
     for seed in 0..20_000 {
-        let text: Vec<Token> =
-            engine.tokens(Request { prompt: vec![0], seed, limit: 3 }).unwrap().collect::<Result<_, _>>().unwrap();
-        counts[text.iter().fold(0, |place, &token| place * VOCAB + token as usize)] += 1;
+        let text: Vec<Token> = engine
+            .tokens(Request { prompt: vec![0], seed, limit: 3, ..Request::default() })
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        counts[place(&text)] += 1;
     }
     counts
+}
+
+/// The number of a text of three tokens.
+fn place(text: &[Token]) -> usize {
+    text.iter().fold(0, |place, &token| place * VOCAB + token as usize)
 }
 
 fn law(target: u64) -> Vec<f64> {
@@ -145,7 +153,12 @@ fn the_text_has_the_targets_law() {
 #[test]
 fn a_text_depends_on_its_seed_and_not_on_the_batch() {
     for verifier in ["kseq", "traversal", "path"] {
-        let request = |seed| Request { prompt: vec![0, seed as Token % 3], seed, limit: 10 + seed as usize };
+        let request = |seed| Request {
+            prompt: vec![0, seed as Token % 3],
+            seed,
+            limit: 10 + seed as usize,
+            ..Request::default()
+        };
         let alone: Vec<Vec<Token>> = (0..5)
             .map(|seed| engine(verifier, 4, 2).tokens(request(seed)).unwrap().collect::<Result<_, _>>().unwrap())
             .collect();
@@ -164,6 +177,56 @@ fn a_text_depends_on_its_seed_and_not_on_the_batch() {
         assert_eq!(statistics.tokens, together.iter().map(Vec::len).sum::<usize>() as u64);
         assert!(statistics.block_efficiency() > 1.0 && statistics.target_calls < statistics.rounds);
     }
+}
+
+/// A number and a length of paths for each text of a batch: their own, or the settings'.
+const SHAPES: [(Option<usize>, Option<usize>); 5] =
+    [(None, None), (Some(1), Some(5)), (Some(2), Some(1)), (Some(5), Some(2)), (Some(1), Some(0))];
+
+/// Texts with other numbers and lengths of paths in one batch: each is what it is alone, and all have the target's law.
+#[test]
+fn texts_of_one_batch_may_draft_differently() {
+    let request = |seed: u64, limit| {
+        let (paths, length) = SHAPES[seed as usize % SHAPES.len()];
+        Request { prompt: vec![0], seed, limit, paths, length }
+    };
+    for verifier in ["kseq", "traversal", "path", "spread"] {
+        let together = |engine: &mut Speculative<Markov, Markov>, seeds: std::ops::Range<u64>, limit| {
+            let count = (seeds.end - seeds.start) as usize;
+            let numbers: Vec<usize> = seeds.map(|seed| engine.add(request(seed, limit)).unwrap()).collect();
+            let mut texts = vec![Vec::new(); count];
+            while !engine.is_idle() {
+                for progress in engine.round().unwrap() {
+                    texts[numbers.iter().position(|&number| number == progress.request).unwrap()]
+                        .extend(progress.tokens);
+                }
+            }
+            texts
+        };
+        let alone: Vec<Vec<Token>> = (0..10)
+            .map(|seed| engine(verifier, 4, 2).tokens(request(seed, 17)).unwrap().collect::<Result<_, _>>().unwrap())
+            .collect();
+        assert_eq!(together(&mut engine(verifier, 4, 2), 0..10, 17), alone, "{verifier}");
+
+        let mut batch = engine(verifier, 3, 2);
+        let mut counts = vec![0; VOCAB.pow(3)];
+        for first in (0..20_000).step_by(10) {
+            for text in together(&mut batch, first..first + 10, 3) {
+                counts[place(&text)] += 1;
+            }
+        }
+        let p = p_value(&counts, &law(2));
+        assert!(p > 1e-6, "{verifier}: p-value {p:e}");
+        let control = p_value(&counts, &law(3));
+        assert!(control < 1e-6, "{verifier}: another target's law passes with {control:e}");
+    }
+    let mut engine = engine("path", 4, 2);
+    let refused = |request| engine.add(request).unwrap_err().to_string();
+    let [no_paths, too_long] = [(Some(0), None), (None, Some(65))]
+        .map(|(paths, length)| Request { paths, length, ..request(0, 3) })
+        .map(refused);
+    assert_eq!(no_paths, "paths is 0; it must be 1 to 64");
+    assert_eq!(too_long, "length is 65; it must be 0 to 64");
 }
 
 /// As a device would: the loop gets handles, the laws stay in a table of its own.
@@ -229,7 +292,7 @@ fn texts<S: Sampler<Vec<f32>>>(verifier: &str, paths: usize, sampler: S) -> Resu
     let mut engine = Speculative::with_sampler(model(1), model(2), settings, sampler).unwrap();
     let mut texts = vec![Vec::new(); 8];
     for seed in 0..8 {
-        engine.add(Request { prompt: vec![0, seed as Token % 3], seed, limit: 30 }).unwrap();
+        engine.add(Request { prompt: vec![0, seed as Token % 3], seed, limit: 30, ..Request::default() }).unwrap();
     }
     while !engine.is_idle() {
         for progress in engine.round().map_err(|error| error.to_string())? {
@@ -255,7 +318,7 @@ fn laws_may_stay_elsewhere() {
 fn a_stop_token_ends_the_text_and_bad_settings_are_refused() {
     let settings = Settings { stop: vec![2], ..Settings::default() };
     let mut stopping = Speculative::new(Markov { salt: 1, ..Markov::default() }, Markov::default(), settings).unwrap();
-    let number = stopping.add(Request { prompt: vec![0], seed: 5, limit: 500 }).unwrap();
+    let number = stopping.add(Request { prompt: vec![0], seed: 5, limit: 500, ..Request::default() }).unwrap();
     let mut text = Vec::new();
     let mut finish = None;
     while !stopping.is_idle() {
@@ -270,5 +333,5 @@ fn a_stop_token_ends_the_text_and_bad_settings_are_refused() {
         |settings| Speculative::new(Markov::default(), Markov::default(), settings).err().unwrap().to_string();
     assert_eq!(refused(Settings { paths: 0, ..Settings::default() }), "paths is 0; it must be 1 to 64");
     assert_eq!(refused(Settings { length: 65, ..Settings::default() }), "length is 65; it must be 0 to 64");
-    assert!(stopping.add(Request { prompt: vec![], seed: 0, limit: 1 }).is_err());
+    assert!(stopping.add(Request { prompt: vec![], seed: 0, limit: 1, ..Request::default() }).is_err());
 }

@@ -450,7 +450,7 @@ fn tokenizers_that_differ_are_told_apart() {
 fn rows_left_on_the_device_give_the_same_text() {
     let settings = Settings { stop: vec![0], ..Settings::default() };
     let prompt = vec![5, 700, 31];
-    let text = |seed| Request { prompt: prompt.clone(), seed, limit: 24 };
+    let text = |seed| Request { prompt: prompt.clone(), seed, limit: 24, ..Request::default() };
     let pair = embedded(&device(), DType::F32).unwrap();
     let mut host = Speculative::new(pair.draft, pair.target, settings.clone()).unwrap();
     let pair = embedded(&device(), DType::F32).unwrap();
@@ -483,7 +483,12 @@ fn the_gpu_draws_and_verifies_as_the_host_does() {
         let mut engine = Speculative::with_sampler(models.0, models.1, settings.clone(), sampler)?;
         let mut texts = vec![Vec::new(); 6];
         for request in 0..6 {
-            engine.add(Request { prompt: vec![5, 700, 31 + request as Token], seed: seed + request, limit: 30 })?;
+            engine.add(Request {
+                prompt: vec![5, 700, 31 + request as Token],
+                seed: seed + request,
+                limit: 30,
+                ..Request::default()
+            })?;
         }
         while !engine.is_idle() {
             engine.round()?.into_iter().for_each(|progress| texts[progress.request].extend(progress.tokens));

@@ -10,6 +10,9 @@ use crate::pmf::Token;
 pub(super) struct Sequence {
     pub seed: u64,
     pub limit: usize,
+    /// The number and the length of its paths; upper limits if each round chooses them.
+    pub paths: usize,
+    pub length: usize,
     pub generated: usize,
     /// The number of tokens of the text so far.
     pub len: usize,
@@ -35,8 +38,10 @@ pub(super) struct Drafting<L> {
 }
 
 impl<L> Drafting<L> {
-    /// `paths` paths of up to `length` tokens, all at the end of the text.
-    pub fn new(number: usize, sequence: &Sequence, paths: usize, length: usize) -> Result<Self, PathError> {
+    /// Paths at the end of the text, as many and as long as the sequence has them, or as `chosen` for this round.
+    pub fn new(number: usize, sequence: &Sequence, chosen: Option<(usize, usize)>) -> Result<Self, PathError> {
+        let (paths, length) = chosen.unwrap_or((sequence.paths, sequence.length));
+        let (paths, length) = (paths.min(sequence.paths), length.min(sequence.length));
         Ok(Drafting {
             sequence: number,
             coins: RoundCoins { seed: sequence.seed, start: sequence.len as u64 },

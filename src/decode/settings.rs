@@ -22,7 +22,7 @@ pub struct Settings {
     /// Tokens from here on are masked in both models: what a model's padded vocabulary has beyond the tokenizer's.
     /// `None`: only what the target model lacks is masked in the draft's.
     pub vocab: Option<usize>,
-    /// Whether `paths` and `length` are upper limits, within which each round takes what the rounds before suggest. The
+    /// Whether `paths` and `length`, here and in a [`Request`], are upper limits, within which each round takes what the rounds before suggest. The
     /// text then depends on the clock as well as on the seed; its law does not.
     pub adaptive: bool,
 }
@@ -43,8 +43,8 @@ impl Default for Settings {
     }
 }
 
-/// A text to be continued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text to be continued. [`Request::default`] has no prompt, which [`add`](super::Speculative::add) refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// The tokens that it starts with; at least one.
     pub prompt: Vec<Token>,
@@ -53,6 +53,10 @@ pub struct Request {
     pub seed: u64,
     /// The most tokens to generate.
     pub limit: usize,
+    /// The number of paths of this text, in place of [`Settings::paths`].
+    pub paths: Option<usize>,
+    /// The length of its paths, in place of [`Settings::length`].
+    pub length: Option<usize>,
 }
 
 /// Why a text ended.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::adapt::Adaptive;
+use super::adapt::{Adaptive, Played};
 use super::error::{GenerateError, SampleError};
 use super::model::{Extension, Model};
 use super::sampler::{HostSampler, Sampler, Source};
@@ -47,7 +47,7 @@ type Draftings<L> = Vec<(Round<L>, Drafting<L>)>;
 ///
 /// let (draft, target) = (Fixed(vec![1.0, 0.0, 0.5]), Fixed(vec![0.5, 1.0, f32::NEG_INFINITY]));
 /// let mut engine = Speculative::new(draft, target, Settings::default())?;
-/// let text: Vec<Token> = engine.tokens(Request { prompt: vec![0], seed: 7, limit: 20 })?.collect::<Result<_, _>>()?;
+/// let text: Vec<Token> = engine.tokens(Request { prompt: vec![0], seed: 7, limit: 20, ..Request::default() })?.collect::<Result<_, _>>()?;
 /// assert!(text.len() == 20 && !text.contains(&2));
 /// println!("{:.2} tokens for each call of the target", engine.statistics().block_efficiency());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -94,15 +94,9 @@ where
     /// [`GenerateError::Setting`] if a setting is out of range.
     pub fn with_sampler(draft: D, target: T, settings: Settings, sampler: S) -> Result<Self, Failure<D, T>> {
         let vocab = settings.vocab.unwrap_or(usize::MAX).min(target.vocab());
-        let setting = |name, value, range| Err(GenerateError::Setting { name, value, range });
-        if !(1..=MAX_DRAFTS).contains(&settings.paths) {
-            return setting("paths", settings.paths, "1 to 64");
-        }
-        if settings.length > MAX_LENGTH {
-            return setting("length", settings.length, "0 to 64");
-        }
+        check_drafting(settings.paths, settings.length)?;
         if vocab == 0 {
-            return setting("vocab", vocab, "at least 1");
+            return Err(GenerateError::Setting { name: "vocab", value: vocab, range: "at least 1" });
         }
         let adaptive = settings.adaptive.then(|| Adaptive::new(settings.paths, settings.length));
         let statistics = Statistics::default();
@@ -122,11 +116,14 @@ where
     /// Adds a text to the batch and returns its number. Numbers of finished texts are used again.
     ///
     /// # Errors
-    /// The prompt is empty, or a model cannot forget an earlier text.
+    /// The prompt is empty, its number or length of paths out of range, or a model cannot forget an earlier text.
     pub fn add(&mut self, request: Request) -> Result<usize, Failure<D, T>> {
         if request.prompt.is_empty() {
             return Err(GenerateError::EmptyPrompt);
         }
+        let paths = request.paths.unwrap_or(self.settings.paths);
+        let length = request.length.unwrap_or(self.settings.length);
+        check_drafting(paths, length)?;
         let free = self.sequences.iter().position(|sequence| sequence.finished);
         let number = free.unwrap_or(self.sequences.len());
         self.draft.keep(number, None).map_err(GenerateError::Draft)?;
@@ -134,6 +131,8 @@ where
         let sequence = Sequence {
             seed: request.seed,
             limit: request.limit,
+            paths,
+            length,
             generated: 0,
             len: request.prompt.len(),
             draft_pending: request.prompt.clone(),
@@ -191,13 +190,10 @@ where
         observe: &mut dyn FnMut(&Round<S::Law>, &RoundCoins),
     ) -> Result<Vec<Progress>, Failure<D, T>> {
         let before = self.statistics.clone();
-        let (paths, length) = match &mut self.adaptive {
-            Some(adaptive) => adaptive.choose(),
-            None => (self.settings.paths, self.settings.length),
-        };
+        let chosen = self.adaptive.as_mut().map(Adaptive::choose);
         let unfinished = self.sequences.iter().enumerate().filter(|(_, sequence)| !sequence.finished);
         let mut draftings = unfinished
-            .map(|(number, sequence)| Drafting::new(number, sequence, paths, length))
+            .map(|(number, sequence)| Drafting::new(number, sequence, chosen))
             .collect::<Result<Vec<_>, _>>()?;
         if draftings.is_empty() {
             return Ok(Vec::new());
@@ -217,10 +213,8 @@ where
         self.statistics.verify += start.elapsed();
 
         let start = Instant::now();
-        let mut kept = Vec::with_capacity(rounds.len());
         let mut progress = Vec::with_capacity(rounds.len());
-        for ((round, drafting), outcome) in rounds.iter().zip(outcomes) {
-            kept.push(outcome.accepted(round));
+        for ((round, drafting), &outcome) in rounds.iter().zip(&outcomes) {
             progress.push(self.accept(round, drafting, outcome)?);
         }
         self.statistics.keep += start.elapsed();
@@ -228,8 +222,16 @@ where
             let spent = |now: Duration, then: Duration| now.saturating_sub(then);
             let draft = spent(self.statistics.draft, before.draft) + spent(self.statistics.draw, before.draw);
             let target = spent(self.statistics.target, before.target) + spent(self.statistics.verify, before.verify);
-            for &kept in &kept {
-                adaptive.record((paths, longest), kept, nodes / progress.len(), draft, target);
+            for ((round, _), outcome) in rounds.iter().zip(&outcomes) {
+                adaptive.record(&Played {
+                    paths: round.tree().paths().len(),
+                    length: depth(round.tree()),
+                    kept: outcome.accepted(round),
+                    calls: longest,
+                    nodes: nodes / progress.len(),
+                    draft,
+                    target,
+                });
             }
         }
         Ok(progress)
@@ -354,6 +356,16 @@ where
         }
         Ok(Progress { request: number, tokens, finish })
     }
+}
+
+fn check_drafting<D, T>(paths: usize, length: usize) -> Result<(), GenerateError<D, T>> {
+    if !(1..=MAX_DRAFTS).contains(&paths) {
+        return Err(GenerateError::Setting { name: "paths", value: paths, range: "1 to 64" });
+    }
+    if length > MAX_LENGTH {
+        return Err(GenerateError::Setting { name: "length", value: length, range: "0 to 64" });
+    }
+    Ok(())
 }
 
 fn depth<R>(tree: &DraftTree<R>) -> usize {

@@ -138,6 +138,7 @@ fn generate(
         prompt: prompt.clone(),
         seed: args.seed.wrapping_add(i as u64),
         limit: args.tokens,
+        ..Request::default()
     };
     let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
     // What is loaded or compiled at first use is not what is measured.
@@ -246,7 +247,12 @@ fn same_drafts(
     let mut counts = vec![Counts::default(); verifiers.len()];
     let mut rounds = Vec::new();
     for (i, prompt) in prompts.iter().enumerate() {
-        let request = Request { prompt: prompt.clone(), seed: args.seed.wrapping_add(i as u64), limit: args.tokens };
+        let request = Request {
+            prompt: prompt.clone(),
+            seed: args.seed.wrapping_add(i as u64),
+            limit: args.tokens,
+            ..Request::default()
+        };
         engine.add(request)?;
         counts.iter_mut().for_each(|counts| counts.tokens.push(0.0));
         rounds.push(0.0);

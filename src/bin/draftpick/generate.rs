@@ -143,7 +143,7 @@ mod decoding {
         if prompt.is_empty() {
             bail!("--prompt: '{}' has no token", args.prompt);
         }
-        let request = Request { prompt: prompt.clone(), seed: args.seed, limit: args.tokens };
+        let request = Request { prompt: prompt.clone(), seed: args.seed, limit: args.tokens, ..Request::default() };
         let Pair { draft, target, tokenizer } = pair;
         let vocab = settings.vocab.unwrap_or(usize::MAX).min(target.vocab());
         let mut engine = Speculative::new(draft, target, settings.clone())?;
