@@ -99,7 +99,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     // A picture that nothing draws any more.
-    for file in fs::read_dir(book.join("pictures"))? {
+    let folder = book.join("pictures");
+    for file in fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))? {
         let file = Path::new("pictures").join(file?.file_name());
         if !files.iter().any(|(drawn, _)| *drawn == file) {
             stale.push(format!("{} (nothing draws it)", file.display()));

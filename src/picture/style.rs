@@ -61,13 +61,18 @@ pub struct Style {
 
 /// What is put at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Marker {
+    /// A filled circle.
     Disc,
+    /// A circle, wide enough for another marker inside.
     Ring,
+    /// A filled square.
     Square,
+    /// A filled triangle on its base.
     Triangle,
+    /// An ×.
     Cross,
+    /// A filled square on its corner.
     Diamond,
 }
 
