@@ -169,6 +169,17 @@ fn five_symbols_are_solved_and_six_refused() {
     assert!((exact(&sparse, &sparse).unwrap().entropy() - 1.0).abs() < 1e-12);
 }
 
+/// Merging the last two of three symbols leaves exactly one bit, but for rounding.
+#[test]
+fn a_rate_that_a_code_has_exactly_is_enough() {
+    let source = Pmf::new([0.5, 0.3, 0.2]).unwrap();
+    for bits in partitions(&source).unwrap() {
+        let code = Encoder::deterministic(&source, bits).unwrap();
+        assert!((code.information() - bits).abs() < 1e-9, "{} of {bits}", code.information());
+    }
+    assert!((Encoder::deterministic(&source, 1.0).unwrap().information() - 1.0).abs() < 1e-9);
+}
+
 #[test]
 fn degenerate_marginals_are_coupled_and_bad_arguments_refused() {
     assert_eq!(greedy(&[]), Err(MecError::NoMarginal));

@@ -7,6 +7,10 @@ use crate::pmf::{Pmf, Token};
 /// The most symbols whose partitions [`partitions`] goes through: 115,975 of them.
 pub const MAX_PARTITIONED: usize = 10;
 
+/// By how many bits a code may be above its rate: the entropy of a code whose rate was asked for exactly may come out above
+/// it by rounding.
+const ROUNDING: f64 = 1e-12;
+
 /// A map from the symbols of `X` to those of a code `T`, in general a random one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoder {
@@ -37,20 +41,21 @@ impl Encoder {
         if !(rate >= 0.0) {
             return Err(MecError::Rate { rate });
         }
+        let limit = rate + ROUNDING;
         let mut symbols: Vec<(f64, Token)> =
             source.as_slice().iter().copied().zip(0..).filter(|(mass, _)| *mass > 0.0).collect();
         symbols.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut bits = entropy(source.as_slice());
         // How many of the most likely symbols are one, and their mass.
         let (mut merged, mut top) = (1, symbols[0].0);
-        while merged < symbols.len() && bits - lost(top, symbols[merged].0) > rate {
+        while merged < symbols.len() && bits - lost(top, symbols[merged].0) > limit {
             bits -= lost(top, symbols[merged].0);
             top += symbols[merged].0;
             merged += 1;
         }
         // Most likely first: the merged ones stay ahead of all others.
         let groups: Vec<f64> = std::iter::once(top).chain(symbols[merged..].iter().map(|symbol| symbol.0)).collect();
-        let pair = if bits > rate { cheapest_pair(&groups, bits - rate) } else { None };
+        let pair = if bits > limit { cheapest_pair(&groups, bits - limit) } else { None };
         let code = |place: usize| {
             let group = (place + 1).saturating_sub(merged);
             match pair {
