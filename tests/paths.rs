@@ -6,8 +6,11 @@ mod common;
 
 use approx::assert_abs_diff_eq;
 use chains::{SHAPES, Shape, chain, enumerate};
-use draftpick::path::{Block, PathCoupling, PathVerifier, SpreadCoupling, Verifier};
-use draftpick::{Pmf, Problem, Rule, bound};
+use draftpick::layout::Segment;
+use draftpick::path::{
+    Block, DraftTree, Explanation, PathCoupling, PathError, PathVerifier, Round, RoundCoins, SpreadCoupling, Verifier,
+};
+use draftpick::{Pmf, Problem, Rule, Token, bound};
 
 /// (V, L, K) small enough to enumerate.
 const SIZES: [(usize, usize, usize); 9] =
@@ -136,6 +139,115 @@ fn the_expected_length_has_its_closed_form() {
         }
     }
     println!("largest |Σ P·length − closed form|, {chains} chains: {worst:.1e}");
+}
+
+/// What each verifier adds up in closed form is what the enumeration of all tuples of paths finds.
+#[test]
+fn every_verifier_knows_its_expected_length() {
+    let mut worst = 0.0f64;
+    for (vocab, length, most) in SIZES {
+        for shape in SHAPES {
+            let chain = chain(7, vocab, length, shape);
+            for drafts in 1..=most {
+                for verifier in Verifier::all(drafts) {
+                    let expected = verifier.expected_accepted(&chain, drafts).unwrap();
+                    let gap = (enumerate(&chain, drafts, None, &verifier).accepted - expected).abs();
+                    assert!(gap < 1e-11, "{verifier}, V {vocab}, L {length}, K {drafts}, {shape:?}: {gap:e}");
+                    worst = worst.max(gap);
+                    // Another number of drafts is another number, unless nothing is left to gain or to lose.
+                    if shape == Shape::Ordinary && drafts > 1 && length > 1 {
+                        let fewer = verifier.expected_accepted(&chain, drafts - 1).unwrap();
+                        assert!((fewer - expected).abs() > 1e-6, "{verifier}: {fewer} with one draft less too");
+                    }
+                }
+            }
+        }
+    }
+    println!("largest |Σ P·length − expected| of any verifier: {worst:.1e}");
+}
+
+#[test]
+fn the_expected_length_refuses_what_it_cannot_enumerate() {
+    let chain = chain(0, 3, 2, Shape::Ordinary);
+    let expected = |name: &str, drafts| name.parse::<Verifier>().unwrap().expected_accepted(&chain, drafts);
+    for name in ["kseq", "traversal", "path", "spread"] {
+        assert_eq!(expected(name, 0), Err(PathError::Paths { paths: 0 }), "{name}");
+    }
+    for name in ["kseq", "traversal"] {
+        assert_eq!(expected(name, 40), Err(PathError::Tuples { vocab: 3, drafts: 40 }), "{name}");
+    }
+    assert_eq!(expected("block", 2), Err(PathError::OnePath { verifier: "block", paths: 2 }));
+    assert_eq!(expected("maximal", 2), Err(PathError::OnePath { verifier: "maximal", paths: 2 }));
+}
+
+/// The explained round is the verified one, and its numbers are those of the law.
+#[test]
+fn an_explanation_ends_as_the_verification_does() {
+    let (mut rounds, mut stopped) = (0, [0usize; 4]);
+    for shape in SHAPES {
+        for seed in 0..6 {
+            let chain = chain(40 + seed, 3, 3, shape);
+            for drafts in 1..=4 {
+                for start in 0..40 {
+                    let coins = RoundCoins { seed, start };
+                    let mut tree = DraftTree::new(drafts).unwrap();
+                    for _ in 0..3 {
+                        for leaf in tree.open() {
+                            tree.draw(leaf, chain.draft(&tree.tokens(leaf)).clone(), &coins).unwrap();
+                        }
+                    }
+                    let prefixes: Vec<Vec<Token>> = (0..tree.len()).map(|node| tree.tokens(node)).collect();
+                    let target = |node: usize| Ok::<_, PathError>(chain.target(&prefixes[node]).clone());
+                    let round = tree.score(target).unwrap();
+                    let spread = SpreadCoupling::default();
+                    let explanation = spread.explain(&round, &coins).unwrap();
+                    assert_eq!(explanation.outcome(), spread.verify(&round, &coins).unwrap());
+                    check_numbers(&round, &explanation);
+                    rounds += 1;
+                    stopped[explanation.outcome().accepted(&round)] += 1;
+                }
+            }
+        }
+    }
+    assert!(stopped.iter().all(|&rounds| rounds > 50), "{stopped:?} of {rounds} rounds keep 0 to 3 tokens");
+}
+
+fn check_numbers(round: &Round<Pmf>, explanation: &Explanation<'_, Pmf>) {
+    let tree = round.tree();
+    let best = explanation.labels().iter().copied().fold(0.0, f64::max);
+    assert_eq!(explanation.labels()[explanation.winner()], best);
+    for node in 0..tree.len() {
+        let shares: f64 = explanation.label_law(node).iter().map(|(_, share)| share).sum();
+        assert_abs_diff_eq!(shares, 1.0, epsilon = 1e-12);
+        let next = explanation.next_law(node);
+        assert!(next.is_empty() || (next.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let Some((draft, target)) = round.pair(node) else {
+            assert!(explanation.selected(node).is_empty());
+            assert_eq!(explanation.keep(node), explanation.weight(node));
+            continue;
+        };
+        let (selected, weight) = (explanation.selected(node), explanation.weight(node));
+        assert_abs_diff_eq!(selected.iter().sum::<f64>(), 1.0, epsilon = 1e-12);
+        let left: f64 = selected.iter().zip(target.as_slice()).map(|(a, q)| (weight * q - a).max(0.0)).sum();
+        assert_abs_diff_eq!(left, explanation.residual(node).unwrap(), epsilon = 1e-12);
+        for &child in tree.children(node) {
+            let token = tree.token(child) as usize;
+            let wanted = (weight * target.as_slice()[token] / selected[token]).min(1.0);
+            assert_abs_diff_eq!(explanation.weight(child), wanted, epsilon = 1e-9);
+            assert_eq!(explanation.label_law_after(node, token as Token), explanation.label_law(child));
+        }
+        // Below every label, the next tokens' laws weighted by p are the node's own.
+        for at in [0.1, 0.37, 0.5, 0.81, 0.99] {
+            let below = |law: &[(Segment, f64)]| -> f64 {
+                let part = |s: &Segment| if s.len > 0.0 { ((at - s.lo) / s.len).clamp(0.0, 1.0) } else { 0.0 };
+                law.iter().map(|(segment, share)| share * part(segment)).sum()
+            };
+            let after =
+                |token: usize| draft.as_slice()[token] * below(&explanation.label_law_after(node, token as Token));
+            let sum: f64 = (0..draft.vocab()).map(after).sum();
+            assert_abs_diff_eq!(sum, below(&explanation.label_law(node)), epsilon = 1e-9);
+        }
+    }
 }
 
 /// How far each verifier is from the best there can be, over random chains.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::PathError;
 use super::tree::{DraftTree, Round};
+use crate::coupling::MAX_TUPLES;
 use crate::pmf::{Pmf, Token};
+use crate::problem::MAX_DRAFTS;
 
 /// Both models' laws after every prefix of up to `length` tokens: the draft's after those shorter than `length`.
 ///
@@ -152,6 +154,18 @@ impl Chain {
                 .collect();
         }
         all
+    }
+
+    /// Refuses a number of drafts whose next tokens make too many tuples to enumerate.
+    pub(super) fn check_tuples(&self, drafts: usize) -> Result<(), PathError> {
+        if !(1..=MAX_DRAFTS).contains(&drafts) {
+            return Err(PathError::Paths { paths: drafts });
+        }
+        let tuples = u32::try_from(drafts).ok().and_then(|drafts| self.vocab.checked_pow(drafts));
+        match tuples {
+            Some(tuples) if tuples <= MAX_TUPLES => Ok(()),
+            _ => Err(PathError::Tuples { vocab: self.vocab, drafts }),
+        }
     }
 
     /// The round in which these paths were drafted.

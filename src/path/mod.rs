@@ -40,11 +40,12 @@ pub use coupling::{DEFAULT_LOSS, MAX_LAW_LENGTH, PathCoupling};
 pub use outcome::{Outcome, OutcomeLaw, Stop};
 pub use recursion::TokenRecursion;
 pub use row::{LogitRow, Row};
-pub use spread::SpreadCoupling;
+pub use spread::{Explanation, SpreadCoupling, Toss};
 pub use traversal::Traversal;
 pub use tree::{DraftTree, MAX_LENGTH, ROOT, Round};
 pub use verifier::{UnknownVerifier, Verifier};
 
+use crate::coupling::MAX_TUPLES;
 use crate::pmf::Token;
 use crate::problem::MAX_DRAFTS;
 use crate::scan::ScanError;
@@ -144,6 +145,13 @@ pub enum PathError {
         /// The longest one allowed.
         most: usize,
     },
+    /// The expected length would have to enumerate too many draft tuples.
+    Tuples {
+        /// The size of the vocabulary.
+        vocab: usize,
+        /// The number of drafts.
+        drafts: usize,
+    },
     /// The residual law at a node has no mass: the two laws agree within rounding, and a rejection was of a probability
     /// below 1e-13.
     NoResidual {
@@ -199,6 +207,9 @@ impl fmt::Display for PathError {
                 "the exact law of the path coupling enumerates 2^L virtual paths of each draft: {length} tokens are \
                  more than the {most} allowed"
             ),
+            PathError::Tuples { vocab, drafts } => {
+                write!(f, "{drafts} drafts of {vocab} tokens make more than {MAX_TUPLES} tuples to enumerate")
+            }
             PathError::NoResidual { node } => {
                 write!(f, "the residual law at node {node} has no mass: the two laws agree within rounding")
             }

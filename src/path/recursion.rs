@@ -9,12 +9,15 @@
 use super::coins::{Coins, Purpose};
 use super::outcome::{Outcome, OutcomeLaw, Stop, dense};
 use super::row::Row;
+use super::row::sealed::Prepare;
 use super::tree::{ROOT, Round};
-use super::{PathError, PathVerifier};
-use crate::pmf::{Coin, Token};
+use super::{Chain, PathError, PathVerifier};
+use crate::coupling::{Coupling, CouplingError};
+use crate::pmf::{Coin, Pmf, Token};
 use crate::problem::MAX_DRAFTS;
 use crate::rule::Rule;
 use crate::selector::{MAX_COINS, Selector};
+use crate::sum::Sum;
 
 /// SpecTr's recursion over a token rule, which is prepared for the number of drafts alive at each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,54 @@ impl TokenRecursion {
     /// The token rule.
     pub fn rule(self) -> Rule {
         self.rule
+    }
+
+    /// The expected number of drafted tokens that are kept of `drafts` paths of a chain, exactly: at each prefix, for every
+    /// number of paths that may be alive, the rule's coupling of their next tokens with the output. `O(V^K)` laws a prefix.
+    ///
+    /// # Errors
+    /// `drafts` is out of range, or not one that the rule takes; there are more than
+    /// [`MAX_TUPLES`](crate::coupling::MAX_TUPLES) tuples of next tokens.
+    pub fn expected_accepted(self, chain: &Chain, drafts: usize) -> Result<f64, PathError> {
+        chain.check_tuples(drafts)?;
+        if !self.rule.takes(drafts) {
+            return Err(PathError::OnePath { verifier: self.rule.name(), paths: drafts });
+        }
+        Ok(self.expected_below(chain, &[], drafts)?[drafts])
+    }
+
+    /// The number kept below a prefix for each number of paths alive there, up to `most`.
+    fn expected_below(self, chain: &Chain, prefix: &[Token], most: usize) -> Result<Vec<f64>, PathError> {
+        let mut expected = vec![0.0; most + 1];
+        if prefix.len() == chain.length() {
+            return Ok(expected);
+        }
+        let (draft, target) = (chain.draft(prefix), chain.target(prefix));
+        let below = (0..chain.vocab() as Token).map(|token| match draft.as_slice()[token as usize] > 0.0 {
+            true => self.expected_below(chain, &[prefix, &[token]].concat(), most),
+            false => Ok(vec![0.0; most + 1]),
+        });
+        let below = below.collect::<Result<Vec<_>, _>>()?;
+        let at = |error| PathError::Select { node: ROOT, error };
+        for alive in (1..=most).filter(|&alive| self.rule.takes(alive)) {
+            let rule = Pmf::selector(draft, target, self.rule, alive)
+                .map_err(|error| PathError::Scores { node: ROOT, error })?;
+            let coupling = Coupling::enumerate(&*rule, draft).map_err(|error| match error {
+                CouplingError::TooLarge { support, drafts } => PathError::Tuples { vocab: support, drafts },
+                CouplingError::Law { error, .. } => at(error),
+            })?;
+            let mut sum = Sum::default();
+            for (tuple, joint) in coupling.drafts().iter().zip(coupling.joint().rows()) {
+                for (token, &mass) in joint.iter().enumerate() {
+                    let agree = tuple.iter().filter(|&&draft| draft as usize == token).count();
+                    if agree > 0 && mass > 0.0 {
+                        sum.add(mass * (1.0 + below[token][agree]));
+                    }
+                }
+            }
+            expected[alive] = sum.value();
+        }
+        Ok(expected)
     }
 
     /// The rule prepared for the drafts alive at an inner node.

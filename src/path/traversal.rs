@@ -23,15 +23,62 @@ use super::block::{keep_probability, pair};
 use super::coins::{Coins, Purpose};
 use super::outcome::{Outcome, OutcomeLaw, Stop, dense};
 use super::row::Row;
+use super::row::sealed::Prepare;
 use super::tree::{ROOT, Round};
-use super::{PathError, PathVerifier};
-use crate::pmf::{Coin, Token};
+use super::{Chain, PathError, PathVerifier};
+use crate::pmf::{Coin, Pmf, Token};
 use crate::problem::{Excess, Laws, for_each_token};
 use crate::selector::accept_probability;
+use crate::sum::Sum;
 
 /// Traversal verification (Weng et al. 2025). With one path it is block verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traversal;
+
+impl Traversal {
+    /// The expected number of drafted tokens that are kept of `drafts` paths of a chain, exactly. A subtree keeps something with the
+    /// same probability however many paths pass it (`docs/math.md`, 12.6), so it is enough to enumerate the next tokens
+    /// at each node: `O(V^K)` tuples.
+    ///
+    /// # Errors
+    /// `drafts` is out of range, or there are more than [`MAX_TUPLES`](crate::coupling::MAX_TUPLES) tuples of next tokens.
+    pub fn expected_accepted(self, chain: &Chain, drafts: usize) -> Result<f64, PathError> {
+        chain.check_tuples(drafts)?;
+        expected_below(chain, &[], 1.0, drafts)
+    }
+}
+
+/// The expected number of tokens kept below a prefix that `drafts` paths pass and that is verified with `weight`.
+fn expected_below(chain: &Chain, prefix: &[Token], weight: f64, drafts: usize) -> Result<f64, PathError> {
+    if prefix.len() == chain.length() {
+        return Ok(0.0);
+    }
+    let (draft, target) = (chain.draft(prefix), chain.target(prefix));
+    let drafted: Vec<Token> =
+        draft.as_slice().iter().zip(0..).filter(|(p, _)| **p > 0.0).map(|(_, token)| token).collect();
+    let mut expected = Sum::default();
+    for tuple in 0..drafted.len().pow(drafts as u32) {
+        let token = |place: usize| drafted[tuple / drafted.len().pow(place as u32) % drafted.len()];
+        let tuple: Vec<Token> = (0..drafts).map(token).collect();
+        let laws = Pmf::pair(draft, target).map_err(|error| PathError::Scores { node: ROOT, error })?;
+        let mut state = State::new(laws, weight);
+        let mut reached: f64 = tuple.iter().map(|&token| draft.as_slice()[token as usize]).product();
+        for (place, &token) in tuple.iter().enumerate() {
+            if !tuple[..place].contains(&token) {
+                let weight = state.child_weight(token);
+                let through = tuple.iter().filter(|&&other| other == token).count();
+                let below = expected_below(chain, &[prefix, &[token]].concat(), weight, through)?;
+                expected.add(reached * (weight + below));
+                reached *= 1.0 - weight;
+            }
+            if reached <= 0.0 {
+                break;
+            }
+            state.give_up();
+        }
+    }
+    Ok(expected.value())
+}
 
 /// What is left of an inner node: `q' = (of_q·q − of_p·p)₊`, whatever was given up. Another draft given up leaves
 /// `(P·(of_q·q − of_p·p)₊ − p)₊`, and where the inner part is cut off the outer one is, too.

@@ -7,7 +7,7 @@ use super::coins::Coins;
 use super::outcome::{Outcome, OutcomeLaw};
 use super::row::Row;
 use super::tree::Round;
-use super::{Block, PathCoupling, PathError, PathVerifier, SpreadCoupling, TokenRecursion, Traversal};
+use super::{Block, Chain, PathCoupling, PathError, PathVerifier, SpreadCoupling, TokenRecursion, Traversal};
 use crate::rule::Rule;
 
 /// A path verifier of this crate.
@@ -50,6 +50,22 @@ impl Verifier {
             Verifier::Traversal(_) => "traversal".into(),
             Verifier::Path(_) => "path".into(),
             Verifier::Spread(_) => "spread".into(),
+        }
+    }
+
+    /// The expected number of drafted tokens that are kept of `drafts` paths of a chain, without enumerating the tuples of
+    /// paths.
+    ///
+    /// # Errors
+    /// The verifier does not take so many paths, or the chain is too large for it; see the types' own `expected_accepted`.
+    pub fn expected_accepted(self, chain: &Chain, drafts: usize) -> Result<f64, PathError> {
+        match self {
+            Verifier::Token(verifier) => verifier.expected_accepted(chain, drafts),
+            Verifier::Block(_) if drafts == 1 => SpreadCoupling::default().expected_accepted(chain, 1),
+            Verifier::Block(_) => Err(PathError::OnePath { verifier: "block", paths: drafts }),
+            Verifier::Traversal(verifier) => verifier.expected_accepted(chain, drafts),
+            Verifier::Path(verifier) => verifier.expected_accepted(chain, drafts),
+            Verifier::Spread(verifier) => verifier.expected_accepted(chain, drafts),
         }
     }
 }

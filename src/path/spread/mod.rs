@@ -17,8 +17,11 @@
 //! A token's law is the mixture of those of its two ratio edges ([`classes`](crate::classes)); which one it is on is not
 //! drawn. So every node has one law, and the exact law of an outcome needs no enumeration.
 
+mod explain;
 mod label;
 mod layout;
+
+pub use explain::{Explanation, Toss};
 
 use super::block::{Block, keep_probability, pair};
 use super::coins::{Coins, Purpose};
