@@ -17,7 +17,7 @@ use draftpick::trace::PathTrace;
 use draftpick::{Pmf, Token};
 
 fn trace() -> PathTrace {
-    PathTrace::from_bytes(&include_bytes!("data/tiny-pair-paths.safetensors")[..]).expect("a recorded trace")
+    PathTrace::from_bytes(&include_bytes!("../assets/tiny-pair-paths.safetensors")[..]).expect("a recorded trace")
 }
 
 /// The first `k` drafts of a row, the laws made into rows of any kind.

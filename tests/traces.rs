@@ -86,7 +86,7 @@ fn the_rules_attain_what_they_promise_on_the_embedded_trace() {
 
 #[test]
 fn the_rules_attain_what_they_promise_along_drafted_paths() {
-    let bytes = &include_bytes!("data/tiny-pair-paths.safetensors")[..];
+    let bytes = &include_bytes!("../assets/tiny-pair-paths.safetensors")[..];
     let trace = PathTrace::from_bytes(bytes).unwrap();
     for k in KS {
         let mut gaps = Gaps::none();

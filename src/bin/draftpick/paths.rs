@@ -79,7 +79,7 @@ pub fn run(args: &Args, image: Option<Image>) -> anyhow::Result<Verdict> {
 }
 
 /// The first `k` of a row's paths, as a round.
-fn round(trace: &PathTrace, row: usize, k: usize) -> anyhow::Result<Round<Pmf>> {
+pub fn round(trace: &PathTrace, row: usize, k: usize) -> anyhow::Result<Round<Pmf>> {
     let paths: Vec<&[Token]> = (0..k).map(|path| trace.tokens(row, path)).collect::<Result<_, _>>()?;
     let tree = DraftTree::recorded(&paths, |path, t| -> anyhow::Result<Pmf> { Ok(trace.draft(row, path, t)?) })?;
     let first: Vec<(usize, usize)> =

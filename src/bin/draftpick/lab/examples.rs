@@ -7,7 +7,7 @@ use draftpick::Pmf;
 use draftpick::trace::Trace;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_TOKENS, Refused};
+use super::{MAX_TOKENS, Refused, pair};
 
 /// The tokens that are shown one by one if the page does not say.
 const DEFAULT_TOP: usize = 7;
@@ -35,7 +35,7 @@ pub async fn trace(Query(Row { row, top }): Query<Row>) -> Result<Json<Laws>, Re
         return Err(anyhow::anyhow!("row {row}; there are {rows}").into());
     }
     let (p, q) = (trace.draft(row)?, trace.target(row)?);
-    Ok(Json(Laws { rows, ..likeliest(&p, &q, top, |token| format!("#{token}"))? }))
+    Ok(Json(Laws { rows, ..likeliest(&p, &q, top, pair::name)? }))
 }
 
 /// The tokens most likely under either law, at most `top`, and all others as one token: what a rule does on the
@@ -61,42 +61,57 @@ fn likeliest(p: &Pmf, q: &Pmf, top: Option<usize>, name: impl Fn(u32) -> String)
 
 #[derive(Deserialize)]
 pub struct Text {
-    #[cfg_attr(not(feature = "candle"), allow(dead_code))]
     text: String,
-    #[cfg_attr(not(feature = "candle"), allow(dead_code))]
+    /// After how many tokens of the text; all of them if it does not say.
+    position: Option<usize>,
     top: Option<usize>,
 }
 
+/// What follows a text, or the first of its tokens.
+#[derive(Serialize)]
+pub struct AfterText {
+    /// The tokens of the text.
+    tokens: Vec<String>,
+    position: usize,
+    #[serde(flatten)]
+    laws: Laws,
+}
+
+pub async fn text(Query(Text { text, position, top }): Query<Text>) -> Result<Json<AfterText>, Refused> {
+    Ok(Json(after(&text, position, top)?))
+}
+
 #[cfg(not(feature = "candle"))]
-pub async fn text(Query(_): Query<Text>) -> Result<Json<Laws>, Refused> {
-    Err(anyhow::anyhow!("the pair of models is not part of this program: build it with --features lab,candle").into())
+fn after(_: &str, _: Option<usize>, _: Option<usize>) -> anyhow::Result<AfterText> {
+    anyhow::bail!(super::NO_PAIR)
 }
 
 #[cfg(feature = "candle")]
-pub async fn text(Query(Text { text, top }): Query<Text>) -> Result<Json<Laws>, Refused> {
+fn after(text: &str, position: Option<usize>, top: Option<usize>) -> anyhow::Result<AfterText> {
     use draftpick::Sampling;
-    use draftpick::decode::candle::{Llama, Pair, embedded, parse_device};
+    use draftpick::decode::candle::Llama;
     use draftpick::decode::{Extension, Model};
 
-    let Pair { mut draft, mut target, tokenizer } = embedded(&parse_device("cpu")?, None)?;
-    let tokens = tokenizer.encode(&text)?;
-    ensure_tokens(&tokens)?;
-    let last = tokens.len() - 1;
-    let extensions: Vec<Extension> = tokens
-        .iter()
-        .enumerate()
-        .map(|(node, &token)| Extension { sequence: 0, parent: node, token, scored: node == last })
-        .collect();
-    let law = |model: &mut Llama| -> anyhow::Result<Pmf> {
-        Ok(Pmf::from_logits(&model.extend(&extensions)?[0], &Sampling::default())?)
-    };
-    let (p, q) = (law(&mut draft)?, law(&mut target)?);
-    Ok(Json(likeliest(&p, &q, top, |token| tokenizer.decode(&[token]).unwrap_or_else(|_| format!("#{token}")))?))
-}
-
-#[cfg(feature = "candle")]
-fn ensure_tokens(tokens: &[u32]) -> anyhow::Result<()> {
-    ensure!(!tokens.is_empty(), "the text is empty");
-    ensure!(tokens.len() <= 512, "the text has {} tokens; the page takes up to 512", tokens.len());
-    Ok(())
+    let (tokens, position, p, q) = pair::with(|pair| {
+        let tokens = pair::encode(pair, text)?;
+        let position = position.unwrap_or(tokens.len());
+        ensure!(
+            (1..=tokens.len()).contains(&position),
+            "position is {position}; the text has {} tokens, and a law follows each of them",
+            tokens.len()
+        );
+        let extensions: Vec<Extension> = (0..position)
+            .map(|node| Extension { sequence: 0, parent: node, token: tokens[node], scored: node + 1 == position })
+            .collect();
+        let law = |model: &mut Llama| -> anyhow::Result<Pmf> {
+            Ok(Pmf::from_logits(&model.extend(&extensions)?[0], &Sampling::default())?)
+        };
+        let (p, q) = (law(&mut pair.draft)?, law(&mut pair.target)?);
+        Ok((tokens, position, p, q))
+    })?;
+    Ok(AfterText {
+        tokens: tokens.into_iter().map(pair::name).collect(),
+        position,
+        laws: likeliest(&p, &q, top, pair::name)?,
+    })
 }

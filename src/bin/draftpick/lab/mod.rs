@@ -4,6 +4,8 @@
 
 mod draws;
 mod examples;
+mod pair;
+mod paths;
 mod problem;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,17 +47,32 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
+/// Why a text is refused by a program without the pair.
+#[cfg(not(feature = "candle"))]
+const NO_PAIR: &str = "the pair of models is not part of this program: build it with --features lab,candle";
+
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { text("text/html; charset=utf-8", include_str!("page/index.html")) }))
+        .route("/paths", get(|| async { text("text/html; charset=utf-8", include_str!("page/paths.html")) }))
         .route("/lab.css", get(|| async { text("text/css; charset=utf-8", include_str!("page/lab.css")) }))
-        .route("/lab.js", get(|| async { text("text/javascript; charset=utf-8", include_str!("page/lab.js")) }))
-        .route("/draw.js", get(|| async { text("text/javascript; charset=utf-8", include_str!("page/draw.js")) }))
+        .route("/lab.js", get(|| async { script(include_str!("page/lab.js")) }))
+        .route("/paths.js", get(|| async { script(include_str!("page/paths.js")) }))
+        .route("/page.js", get(|| async { script(include_str!("page/page.js")) }))
+        .route("/svg.js", get(|| async { script(include_str!("page/svg.js")) }))
+        .route("/draw.js", get(|| async { script(include_str!("page/draw.js")) }))
+        .route("/tree.js", get(|| async { script(include_str!("page/tree.js")) }))
         .route("/api/problem", get(problem::answer))
+        .route("/api/rules", get(problem::rules))
         .route("/api/draws", get(draws::answer))
         .route("/api/trace", get(examples::trace))
         .route("/api/text", get(examples::text))
+        .merge(paths::routes())
         .layer(middleware::from_fn(only_here))
+}
+
+fn script(body: &'static str) -> impl IntoResponse {
+    text("text/javascript; charset=utf-8", body)
 }
 
 fn text(kind: &'static str, body: &'static str) -> impl IntoResponse {

@@ -36,6 +36,8 @@ pub struct Answer {
     optimum: f64,
     /// The set that proves it: its tuples can only be served by its own tokens.
     cut: Vec<u32>,
+    /// The sets that can be the tightest: one token more at a time, by `p/q` descending.
+    cuts: Vec<Set>,
     regions: Vec<Region>,
     /// What is put out where the selected draft is rejected; all 0 if that cannot be.
     residual: Vec<f64>,
@@ -55,14 +57,23 @@ struct Curve {
     values: Vec<f64>,
 }
 
-/// Two tokens: all selection laws there are, by the probability `m` of the first token.
+/// A set `H`: the tokens of the sets before it and `token`.
+#[derive(Serialize)]
+struct Set {
+    token: u32,
+    p: f64,
+    q: f64,
+    /// `1 + q(H) − p(H)^k`: no rule accepts more.
+    value: f64,
+}
+
+/// Two tokens: what can be accepted of each. Together it is at most 1, of one at most its `q`.
 #[derive(Serialize)]
 struct Polytope {
-    /// The first token is selected at least if all drafts are it, at most if any is.
-    least: f64,
-    most: f64,
-    /// The one of the layout.
-    selected: f64,
+    /// What the layout accepts of each.
+    accepted: [f64; 2],
+    /// A token can be put out from the drafts at most if any of them is it.
+    most: [f64; 2],
 }
 
 pub async fn answer(Query(given): Query<Given>) -> Result<Json<Answer>, Refused> {
@@ -86,9 +97,9 @@ fn answer_to(problem: &Problem) -> anyhow::Result<Answer> {
     let ks: Vec<usize> = (1..=MAX_DRAFTS).collect();
     let rules = [Rule::Recursive, Rule::KSeq, Rule::Optimal].map(|rule| curve(rule, p, q, &ks));
     let polytope = (p.vocab() == 2).then(|| {
-        let share = p.as_slice()[0];
-        let power = |x: f64| x.powi(k as i32);
-        Polytope { least: power(share), most: 1.0 - power(1.0 - share), selected: regions[0].selected }
+        let accepted = |token: usize| regions[token].selected.min(regions[token].target);
+        let any = |token: usize| 1.0 - (1.0 - p.as_slice()[token]).powi(k as i32);
+        Polytope { accepted: [accepted(0), accepted(1)], most: [any(0), any(1)] }
     });
     Ok(Answer {
         p: p.as_slice().to_vec(),
@@ -96,6 +107,7 @@ fn answer_to(problem: &Problem) -> anyhow::Result<Answer> {
         k,
         optimum: cut.acceptance,
         cut: cut.tokens,
+        cuts: sets(problem),
         regions,
         residual,
         joint,
@@ -110,4 +122,50 @@ fn answer_to(problem: &Problem) -> anyhow::Result<Answer> {
 fn curve(rule: Rule, p: &Pmf, q: &Pmf, ks: &[usize]) -> anyhow::Result<Curve> {
     let value = |&k: &usize| Ok(rule.prepare(&Problem::new(p.clone(), q.clone(), k)?).acceptance().value);
     Ok(Curve { name: rule.name(), values: ks.iter().map(value).collect::<anyhow::Result<_>>()? })
+}
+
+/// All sets by the order in which `H` grows: a minimising set is one of them (`draftpick::bound`).
+fn sets(problem: &Problem) -> Vec<Set> {
+    let (p, q) = (problem.draft().as_slice(), problem.target().as_slice());
+    let mut tokens: Vec<usize> = (0..p.len()).collect();
+    tokens.sort_by(|&a, &b| (p[b] * q[a]).total_cmp(&(p[a] * q[b])));
+    let mut set = (0.0, 0.0);
+    let grown = tokens.into_iter().map(|token| {
+        set = (set.0 + p[token], set.1 + q[token]);
+        Set { token: token as u32, p: set.0, q: set.1, value: 1.0 + set.1 - set.0.powi(problem.k() as i32) }
+    });
+    grown.collect()
+}
+
+/// Every rule with `k` drafts.
+#[derive(Serialize)]
+pub struct Rules {
+    k: usize,
+    optimum: f64,
+    rules: Vec<Attained>,
+}
+
+#[derive(Serialize)]
+struct Attained {
+    name: &'static str,
+    description: &'static str,
+    /// `None`: the rule does not take so many drafts.
+    acceptance: Option<f64>,
+    /// The standard error of an estimate; 0 if the acceptance is exact.
+    error: f64,
+}
+
+pub async fn rules(Query(given): Query<Given>) -> Result<Json<Rules>, Refused> {
+    let problem = given.problem()?;
+    let attained = |rule: Rule| {
+        let acceptance = rule.takes(given.k).then(|| rule.prepare(&problem).acceptance());
+        Attained {
+            name: rule.name(),
+            description: rule.description(),
+            acceptance: acceptance.map(|acceptance| acceptance.value),
+            error: acceptance.map_or(0.0, |acceptance| acceptance.standard_error),
+        }
+    };
+    let rules = Rule::ALL.into_iter().map(attained).collect();
+    Ok(Json(Rules { k: given.k, optimum: bound::alpha_star(&problem), rules }))
 }
