@@ -68,13 +68,16 @@ const PICTURES: [Entry; 25] = [
     entry("rate", "beyond", "Information through a code of limited entropy.", beyond::rate),
 ];
 
-/// The page that shows all pictures.
-fn gallery() -> String {
+/// The page that shows all pictures, each with the title of the chapter that explains it.
+fn gallery(book: &Path) -> Result<String, Box<dyn Error>> {
     let mut page = "# All pictures\n\nDrawn by `cargo run --example plot_gallery`, and so is this page.\n".to_string();
     for Entry { name, shows, chapter, .. } in PICTURES {
-        page += &format!("\n**{shows}** ([{chapter}]({chapter}.md))\n\n![{shows}](pictures/{name}.svg)\n");
+        let file = book.join(chapter).with_extension("md");
+        let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let title = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+        page += &format!("\n**{shows}** ([{title}]({chapter}.md))\n\n![{shows}](pictures/{name}.svg)\n");
     }
-    page
+    Ok(page)
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -84,7 +87,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         arguments => return Err(format!("{arguments:?}: the only argument there is is --check").into()),
     };
     let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/book/src");
-    let mut files = vec![(PathBuf::from("gallery.md"), gallery())];
+    let mut files = vec![(PathBuf::from("gallery.md"), gallery(&book)?)];
     for Entry { name, draw, .. } in PICTURES {
         let svg = draw().map_err(|error| format!("{name}: {error}"))?;
         files.push((Path::new("pictures").join(name).with_extension("svg"), svg));
