@@ -14,31 +14,36 @@ export function bars(p, q, names, adjust, { width, height = 220, title, row = ""
     // A handle as high as the picture would hide the other bars; a minimum keeps bars of 0 within reach.
     const tall = Math.max(share * scale, 5);
     const where = row ? `${law} of token ${names[token]} ${row}` : `${law} of token ${names[token]}`;
-    return rectangle((x).toFixed(1), (floor - tall).toFixed(1), (room * 0.38).toFixed(1), tall.toFixed(1), fill, {
+    return rectangle(x.toFixed(1), (floor - tall).toFixed(1), (room * 0.38).toFixed(1), tall.toFixed(1), fill, {
       class: "bar", tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": 1, "aria-orientation": "vertical",
       "aria-valuenow": share.toFixed(4), "aria-valuetext": percent(share), "aria-label": where, "data-law": law, "data-token": token, "data-row": row,
-      onkeydown: (event) => {
-        const step = { ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1 }[event.key];
-        const wanted = event.key === "Home" ? 0 : event.key === "End" ? 1 : step === undefined ? undefined : share + step;
-        if (wanted === undefined) return;
-        event.preventDefault();
-        adjust(law, token, wanted);
-      },
-      onpointerdown: (event) => {
-        const node = event.currentTarget;
-        const box = node.ownerSVGElement.getBoundingClientRect();
-        const offset = box.top + scrollY, stretch = height / box.height;
-        const move = (event) => adjust(law, token, (floor - (event.pageY - offset) * stretch) / scale);
-        const stop = () => {
-          removeEventListener("pointermove", move);
-          for (const name of ["pointerup", "pointercancel"]) removeEventListener(name, stop);
-        };
-        addEventListener("pointermove", move);
-        for (const name of ["pointerup", "pointercancel"]) addEventListener(name, stop);
-        event.preventDefault();
-        node.focus();
-      },
     });
+  };
+  // What happens to a bar is seen to by the picture: handlers of every bar would all be new with every picture.
+  const share = ({ law, token }) => (law === "p" ? p : q)[token];
+  const keyed = (event) => {
+    const { law, token } = event.target.dataset;
+    if (!law) return;
+    const step = { ArrowUp: 0.01, ArrowRight: 0.01, ArrowDown: -0.01, ArrowLeft: -0.01, PageUp: 0.1, PageDown: -0.1 }[event.key];
+    const wanted = event.key === "Home" ? 0 : event.key === "End" ? 1 : step === undefined ? undefined : share({ law, token }) + step;
+    if (wanted === undefined) return;
+    event.preventDefault();
+    adjust(law, Number(token), wanted);
+  };
+  const held = (event) => {
+    const { law, token } = event.target.dataset;
+    if (!law) return;
+    const box = event.currentTarget.getBoundingClientRect();
+    const offset = box.top + scrollY, stretch = height / box.height;
+    const move = (event) => adjust(law, Number(token), (floor - (event.pageY - offset) * stretch) / scale);
+    const stop = () => {
+      removeEventListener("pointermove", move);
+      for (const name of ["pointerup", "pointercancel"]) removeEventListener(name, stop);
+    };
+    addEventListener("pointermove", move);
+    for (const name of ["pointerup", "pointercancel"]) addEventListener(name, stop);
+    event.preventDefault();
+    event.target.focus();
   };
   const parts = plain ? [text(2, 12, title)] : legend(2, 14, [[P, "p, drafted"], [Q, "q, the target"]]);
   if (marked.length && !plain) parts.push(...legend(214, 14, [[INK, "in H", { height: 3, y: 8 }]]));
@@ -55,7 +60,7 @@ export function bars(p, q, names, adjust, { width, height = 220, title, row = ""
     }
     if (inside.has(token)) parts.push(rectangle(x.toFixed(1), floor + 22, (room * 0.78).toFixed(1), 3, INK));
   });
-  return picture(width, height, title, parts, { role: "group" });
+  return picture(width, height, title, parts, { role: "group", onkeydown: keyed, onpointerdown: held });
 }
 
 /// Acceptance against the number of drafts.
