@@ -195,3 +195,31 @@ fn pairs_that_do_not_fit_are_refused() {
     bad(&["--device", "cuda:0x"], &["--device", "unknown device"]);
     bad(&["--temperature", "nan", "--text-only"], &["temperature"]);
 }
+
+/// What the loop logs is honest, and the rule is named where a log can be held to it.
+#[test]
+fn what_is_logged_passes_the_audit() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("generate-log");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    for (verifier, paths, rule) in [
+        ("path", "3", None),
+        ("optimal", "3", None),
+        ("kseq", "3", Some("token:kseq")),
+        ("traversal", "3", Some("traversal")),
+        ("block", "1", Some("block")),
+    ] {
+        let log = folder.join(format!("{verifier}.jsonl"));
+        let log = log.to_str().unwrap();
+        let drafts = ["--verifier", verifier, "-K", paths, "-L", "3", "--draft-temperature", "1.2"];
+        good(&[&["--prompt", PROMPT, "-n", "60", "--seed", "4", "--log", log], &drafts[..]].concat());
+        let audit =
+            Command::new(env!("CARGO_BIN_EXE_draftpick")).args(["audit", log, "--format", "json"]).output().unwrap();
+        assert_eq!(audit.status.code(), Some(0), "{verifier}: {}", String::from_utf8_lossy(&audit.stderr));
+        let figures: Value = serde_json::from_slice(&audit.stdout).unwrap();
+        assert_eq!((&figures["lossless"], figures["rule"].as_str()), (&Value::Bool(true), rule));
+        assert!(figures["tokens"].as_u64().unwrap() > 20 && figures["rounds"].as_u64().unwrap() > 5, "{figures}");
+        // One there is left alone.
+        bad(&["--prompt", PROMPT, "-n", "4", "--log", log], &["--log", "cannot make"]);
+    }
+}

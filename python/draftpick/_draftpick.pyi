@@ -1,5 +1,6 @@
 """The extension module: NumPy arrays of exact types in and out. The modules beside it are what users call."""
 
+from collections.abc import Callable
 from typing import TypeAlias, final
 
 import numpy as np
@@ -62,8 +63,28 @@ def verify_tree(
 def follow_tree(
     tokens: _I64, parents: _I64, target_logits: _F32, coins: _Coins, parameters: _Parameters
 ) -> tuple[_I64, _I64, _I64]: ...
+def audit_file(
+    path: str,
+    rule_name: str | None,
+    options: tuple[float, float | None, int],
+    progress: Callable[[int, int], object] | None,
+) -> str: ...
 def get_num_threads() -> int: ...
 def set_num_threads(threads: int) -> None: ...
+@final
+class Auditor:
+    def __new__(cls, header: str, options: tuple[float, float | None, int]) -> Auditor: ...
+    def add(
+        self,
+        drafts: list[list[int]],
+        draft: list[_F32 | _F64] | None,
+        target: list[_F32 | _F64],
+        output: list[int],
+        next_only: bool,
+    ) -> None: ...
+    @property
+    def rounds(self) -> int: ...
+    def summary(self) -> str: ...
 @final
 class PreparedSelector:
     def __new__(cls, draft: _F64, target: _F64, k: int, rule_name: str) -> PreparedSelector: ...

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from .paths import verify
 from .selection import coins, draw
@@ -134,6 +135,93 @@ def generate(
     width = max(map(len, rows))
     out.sequences = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows])
     return out
+
+
+#: What generate makes of its configuration and this module applies itself: any other processor would be left out.
+_APPLIED = ("TemperatureLogitsWarper", "TopKLogitsWarper", "TopPLogitsWarper", "MinPLogitsWarper")
+_CHECKED = ("MaxLengthCriteria", "EosTokenCriteria")
+
+
+def custom_generate(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any = (),
+    stopping_criteria: Any = (),
+    generation_config: Any = None,
+    draft_model: Any = None,
+    K: int = 4,
+    L: int = 5,
+    verifier: str = "path",
+    seeds: Any = None,
+    draft_temperature: float | None = None,
+    tokenizers: Any = "local",
+    tree: bool = True,
+    **model_kwargs: Any,
+) -> Any:
+    """The loop behind `model.generate(…, custom_generate=draftpick.transformers.custom_generate, draft_model=draft)`.
+
+    The text has the law that `model.generate` without it samples from (or is the same, without `do_sample`): temperature,
+    top-k, top-p, min-p, the ends of text and the length are those of the generation configuration.
+
+    Args:
+        model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs: what `generate` hands over.
+        draft_model: a smaller model over the same tokenizer.
+        K, L, verifier, seeds, draft_temperature, tokenizers, tree: as in :func:`generate`, to be given to `model.generate`.
+
+    Returns:
+        `[B, T + N]` token ids as `generate` gives them, or its output class where that is asked for, with sequences only.
+
+    Raises:
+        ValueError: no draft model; beams; a logits processor or a stopping criterion beyond those above, as penalties are; a
+            cache that has something in it; and all that :func:`generate` refuses.
+
+    A streamer sees the prompt only: `generate` does not hand it over.
+    """
+    if draft_model is None:
+        raise ValueError("give draft_model: a smaller model over the same tokenizer")
+    if generation_config.num_beams > 1:
+        raise ValueError(f"num_beams is {generation_config.num_beams}; sampling and greedy search have one")
+    for what, given, known in (
+        ("logits processor", logits_processor, _APPLIED),
+        ("stopping criterion", stopping_criteria, _CHECKED),
+    ):
+        for one in given:
+            if type(one).__name__ not in known:
+                raise ValueError(f"the {what} {type(one).__name__} is not applied to drafts; there are {', '.join(known)}")
+    for name in ("past_key_values", "cache"):
+        cache = model_kwargs.get(name)
+        if cache is not None and cache.get_seq_length() > 0:
+            raise ValueError(f"{name} holds {cache.get_seq_length()} tokens; give the whole text, it is read anew")
+    sampled = bool(generation_config.do_sample)
+    ends = generation_config.eos_token_id
+    mask = model_kwargs.get("attention_mask")
+    out = generate(
+        model,
+        draft_model,
+        {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids) if mask is None else mask},
+        K,
+        L,
+        verifier,
+        max_new_tokens=generation_config.max_length - input_ids.shape[1],
+        seeds=seeds,
+        temperature=(generation_config.temperature or 1.0) if sampled else 0.0,
+        top_k=(generation_config.top_k or None) if sampled else None,
+        top_p=generation_config.top_p if sampled else None,
+        min_p=generation_config.min_p if sampled else None,
+        draft_temperature=draft_temperature,
+        eos_token_id=() if ends is None else ends,
+        tokenizers=tokenizers,
+        tree=tree,
+    )
+    pad = generation_config.pad_token_id
+    if pad is None:
+        pad = ends[0] if isinstance(ends, Sequence) else ends or 0
+    width = max(map(len, out.new_tokens))
+    new = torch.tensor([row + [pad] * (width - len(row)) for row in out.new_tokens], device=input_ids.device)
+    sequences = torch.cat([input_ids, new], dim=1)
+    if generation_config.return_dict_in_generate:
+        return GenerateDecoderOnlyOutput(sequences=sequences)
+    return sequences
 
 
 class _Text:

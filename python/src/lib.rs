@@ -5,6 +5,7 @@
 //! `ValueError` with its message, and the row of the batch in front.
 
 mod array;
+mod audit;
 mod coins;
 mod parallel;
 mod paths;
@@ -18,6 +19,8 @@ use pyo3::prelude::*;
 /// The extension module.
 #[pymodule]
 mod _draftpick {
+    #[pymodule_export]
+    use super::audit::{Auditor, audit_file};
     #[pymodule_export]
     use super::coins::philox;
     #[pymodule_export]

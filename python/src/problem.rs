@@ -90,6 +90,19 @@ pub enum Scores<'py> {
 }
 
 impl Scores<'_> {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.shape()[0]
+    }
+
+    /// A row.
+    pub fn row(&self, at: usize) -> Vec<f64> {
+        match self {
+            Scores::Single(scores) => scores.as_array().row(at).iter().map(|&score| score.into()).collect(),
+            Scores::Double(scores) => scores.as_array().row(at).to_vec(),
+        }
+    }
+
     fn shape(&self) -> &[usize] {
         match self {
             Scores::Single(scores) => scores.shape(),

@@ -245,3 +245,58 @@ def test_tokenizers_that_agree_are_taken(pair, prompt, tokenizer):
     assert len(out.new_tokens[0]) == 2
     shared = list(itertools.islice(tokenizer.get_vocab(), 3))
     assert dt._check_tokenizers(Vocabulary(*shared), Vocabulary(*shared, "more")) is None
+
+
+def by_transformers(pair, inputs, **keywords):
+    keywords = {"seeds": 1, "tokenizers": None, "pad_token_id": 0, **keywords}
+    inputs = inputs if isinstance(inputs, dict) else {"input_ids": inputs}
+    return pair[0].generate(**inputs, custom_generate=dt.custom_generate, draft_model=pair[1], **keywords)
+
+
+def test_generate_takes_the_loop_as_its_own(pair, prompt):
+    plain = pair[0].generate(prompt, do_sample=False, max_new_tokens=30)
+    ours = by_transformers(pair, prompt, do_sample=False, max_new_tokens=30, draft_temperature=0.7)
+    assert torch.equal(ours, plain)
+    settings = dict(do_sample=True, max_new_tokens=20, temperature=0.8, top_k=20, top_p=0.95)
+    one = by_transformers(pair, prompt, K=3, L=4, verifier="traversal", return_dict_in_generate=True, **settings)
+    own = generate(pair, prompt, 3, 4, "traversal", max_new_tokens=20, temperature=0.8, top_k=20, top_p=0.95)
+    assert one.sequences[0].tolist() == own.sequences[0].tolist()
+
+
+def test_its_text_has_the_law_of_generates_own(pair, prompt, exact):
+    batch = prompt.expand(ROUNDS, -1)
+    out = by_transformers(
+        pair, batch, K=2, L=2, seeds=range(ROUNDS), do_sample=True, max_new_tokens=3, top_p=1.0, eos_token_id=None, **SAMPLING
+    )
+    assert p_value(exact, [tuple(row[:2]) for row in out[:, prompt.shape[1] :].tolist()]) > LEVEL
+
+
+def test_padded_prompts_and_ends_of_text(pair, tokenizer):
+    tokenizer.pad_token, tokenizer.padding_side = "<|endoftext|>", "left"
+    batch = dict(tokenizer([PROMPT, "Returns"], return_tensors="pt", padding=True))
+    out = by_transformers(pair, batch, do_sample=True, seeds=[5, 6], max_new_tokens=12, num_return_sequences=1)
+    assert torch.equal(out[:, : batch["input_ids"].shape[1]], batch["input_ids"])
+    for row, text in enumerate([PROMPT, "Returns"]):
+        alone = by_transformers(
+            pair, tokenizer(text, return_tensors="pt")["input_ids"], do_sample=True, seeds=5 + row, max_new_tokens=12
+        )
+        new = alone[0, len(tokenizer(text)["input_ids"]) :].tolist()
+        assert out[row, batch["input_ids"].shape[1] :].tolist()[: len(new)] == new
+    three = by_transformers(pair, batch, do_sample=True, seeds=range(6), max_new_tokens=4, num_return_sequences=3)
+    assert three.shape[0] == 6
+
+
+@pytest.mark.parametrize(
+    "keywords, message",
+    [
+        (dict(draft_model=None), "give draft_model"),
+        (dict(num_beams=2), "num_beams is 2"),
+        (dict(repetition_penalty=1.2), "logits processor RepetitionPenaltyLogitsProcessor is not applied"),
+        (dict(max_time=3.0), "stopping criterion MaxTimeCriteria is not applied"),
+        (dict(K=0), "K is 0"),
+    ],
+)
+def test_what_it_cannot_keep_it_refuses(pair, prompt, keywords, message):
+    keywords = {"draft_model": pair[1], "max_new_tokens": 4, "tokenizers": None, "seeds": 1, **keywords}
+    with pytest.raises(ValueError, match=message):
+        pair[0].generate(prompt, custom_generate=dt.custom_generate, **keywords)

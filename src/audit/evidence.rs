@@ -3,6 +3,8 @@
 //! The laws that are bet on need not be right about anything; a bet is fair whatever it is on. They are what engines
 //! that are wrong were found to output: see [`OUTPUT_DIRECTIONS`], [`DRAFT_DIRECTIONS`], [`RULE_DIRECTIONS`].
 
+use std::fmt;
+
 use super::bets::{Interval, ORDERS, Sample};
 use super::law::LoggedLaw;
 use super::record::Record;
@@ -70,6 +72,19 @@ pub enum Impossible {
         /// The token.
         token: Token,
     },
+}
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Impossible::Output { output, token } => {
+                write!(f, "output[{output}] is token {token}, which has target probability 0")
+            }
+            Impossible::Draft { path, position, token } => {
+                write!(f, "drafts[{path}][{position}] is token {token}, which has draft probability 0")
+            }
+        }
+    }
 }
 
 /// One outcome against its law.

@@ -30,6 +30,22 @@ impl KnownRule {
             KnownRule::Verifier(verifier) => verifier.name(),
         }
     }
+
+    /// Whether the output's law given the drafts is determined by the two laws, however they are rounded.
+    ///
+    /// It is not for the rules over ratio classes (`optimal`, `optimal-linear`, `path`, `spread`): where the classes lie, and
+    /// which token is on which, hangs on the last digits. Whatever that comes to the output has the target's law, but two
+    /// machines may choose differently among the same drafts. Only an engine that verifies from the very numbers in the log
+    /// can be held to such a rule.
+    pub fn is_determined(self) -> bool {
+        match self {
+            KnownRule::Distinct | KnownRule::Verifier(Verifier::Block(_) | Verifier::Traversal(_)) => true,
+            KnownRule::Verifier(Verifier::Token(recursion)) => {
+                !matches!(recursion.rule(), Rule::Optimal | Rule::OptimalLinear)
+            }
+            KnownRule::Verifier(Verifier::Path(_) | Verifier::Spread(_)) => false,
+        }
+    }
 }
 
 impl fmt::Display for KnownRule {

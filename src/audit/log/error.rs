@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::MAX_LINE_BYTES;
 use crate::audit::law::TopLawError;
 use crate::audit::record::{Field, RecordError};
-use crate::audit::rule::UnknownKnownRule;
+use crate::audit::rule::{RuleError, UnknownKnownRule};
 use crate::pmf::PmfError;
 
 /// A line of a log that was refused, or could not be read or written.
@@ -82,6 +82,12 @@ pub enum LogErrorKind {
     /// The parts of the round do not fit together.
     #[error("{0}")]
     Record(RecordError),
+    /// The rule that the engine is said to follow does not take the round's drafts.
+    #[error("rule: {0}")]
+    Applied(RuleError),
+    /// The header is all there is.
+    #[error("there are no rounds after the header")]
+    NoRounds,
 }
 
 fn brackets(place: &Option<(usize, usize)>) -> String {

@@ -2,17 +2,25 @@
 //!
 //! The first line says what the log holds ([`Header`]), every other line is one round. `docs/audit.md` describes the
 //! format. A [`Reader`] hands out lines, a [`Format`] makes records of them, and may do so on several threads; neither
-//! holds more than the line at hand. A line that is wrong is refused with its number and the field.
+//! holds more than the line at hand. A line that is wrong is refused with its number and the field. [`Reader::audit`] audits a
+//! whole log, and [`Summary`] holds what that comes to.
 
 mod error;
+mod pass;
 mod read;
+mod summary;
 mod value;
 mod write;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{LogError, LogErrorKind, RowError};
+pub use pass::Pass;
 pub use read::{Format, MAX_LINE_BYTES, Reader};
+pub use summary::{
+    AcceptanceSummary, FindingSummary, KeptSummary, MeanSummary, PowerSummary, RuleSummary, Summary, TestSummary,
+    VerifierSummary,
+};
 pub use write::Writer;
 
 use super::rule::KnownRule;

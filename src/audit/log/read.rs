@@ -200,6 +200,15 @@ impl Format {
         }
     }
 
+    /// The law that a row of scores stands for, one a token, as the header says. `field` is [`Field::Draft`] or
+    /// [`Field::Target`].
+    ///
+    /// # Errors
+    /// There are not as many scores as tokens, or they are no law, alone or under the sampling.
+    pub fn scores(&self, field: Field, scores: Vec<f64>) -> Result<LoggedLaw, RowError> {
+        self.law(field, Value::Numbers(scores))
+    }
+
     fn full(&self, mut scores: Vec<f64>, tolerance: f64, sampling: &Sampling) -> Result<LoggedLaw, RowError> {
         if self.header.values == Values::Probabilities {
             if let Some(token) = scores.iter().position(|&p| !(p >= 0.0 && p.is_finite())) {

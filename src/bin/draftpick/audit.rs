@@ -2,27 +2,23 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use draftpick::audit::log::{Header, Reader, Writer};
-use draftpick::audit::simulate::{self, Chain, Engine, Mistake};
-use draftpick::audit::{
-    AtFirst, Audit, Impossible, Kept, KnownRule, Mean, Power, Settings, Test, Tested, UnknownKnownRule,
+use draftpick::audit::log::{
+    AcceptanceSummary, FindingSummary, Header, MeanSummary, Pass, PowerSummary, Reader, Summary, Writer,
 };
+use draftpick::audit::simulate::{self, Chain, Engine, Mistake};
+use draftpick::audit::{Audit, KnownRule, Test, UnknownKnownRule};
 use draftpick::picture::{Evidence, Picture};
 use draftpick::trace::{Precision, Trace, Values};
 use draftpick::{Drawn, Sampling};
-use serde::Serialize;
 
 use crate::Verdict;
 use crate::compare::refused;
 use crate::{output, rows};
-
-/// How much of a log is held in memory at a time: lines are read until they have so many bytes or are so many.
-const BATCH_BYTES: usize = 16 << 20;
-const BATCH_LINES: usize = 1024;
 
 /// The most findings that are printed.
 const SHOWN_FINDINGS: usize = 5;
@@ -156,7 +152,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         read(args, BufReader::with_capacity(1 << 20, file), length)
     }
     .with_context(|| format!("log '{name}'"))?;
-    let report = Report::new(&audit, &header);
+    let report = Report(Summary::new(&audit, &header));
     if let (Some(path), Some(image)) = (&args.plot, image) {
         let title = format!("Evidence against {name}");
         let tests = audit.tested().into_iter().map(|test| (test.test.name().into(), test)).collect();
@@ -165,7 +161,7 @@ pub fn run(args: &Args) -> anyhow::Result<Verdict> {
     }
     output::print(&match args.format {
         Format::Text => report.text(&name, args.level),
-        Format::Json => output::json(&report)?,
+        Format::Json => output::json(&report.0)?,
     })?;
     Ok(report.verdict())
 }
@@ -212,238 +208,32 @@ fn make_log(args: &Args) -> anyhow::Result<()> {
 
 /// Reads a log in one pass.
 fn read(args: &Args, input: impl BufRead, length: u64) -> anyhow::Result<(Audit, Header)> {
-    let mut reader = Reader::new(input)?;
-    let mut header = reader.header().clone();
-    match args.rule {
-        None => {}
-        Some(Rule::None) => header.rule = None,
-        Some(Rule::Known(rule)) => header.rule = Some(rule),
-    }
-    header.accuracy = args.accuracy.unwrap_or(header.accuracy);
-    let mut audit = Audit::new(Settings {
+    let pass = Pass {
         level: args.level,
-        rule: header.rule,
-        drawn: header.drawn,
-        accuracy: header.accuracy,
+        rule: args.rule.map(|rule| match rule {
+            Rule::None => None,
+            Rule::Known(rule) => Some(rule),
+        }),
+        accuracy: args.accuracy,
         compared: args.compare,
-    });
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    };
     let bar = rows::Bar::of_bytes(length);
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    loop {
-        let (mut count, mut bytes) = (0, 0);
-        while count < BATCH_LINES && bytes < BATCH_BYTES {
-            if lines.len() == count {
-                lines.push(Vec::new());
-            }
-            if reader.next_line(&mut lines[count])?.is_none() {
-                break;
-            }
-            bytes += lines[count].len();
-            count += 1;
-        }
-        if count == 0 {
-            break;
-        }
-        let (first, plan, format) = (audit.rounds(), audit.plan(), reader.format());
-        // An error is the row's own, so that the first in the order of the log is the one reported.
-        let looks = rows::spread(count, |i| {
-            let round = first + i as u64;
-            let line = round + 2;
-            let look = || -> anyhow::Result<_> {
-                let record = format.record(line, &lines[i])?;
-                plan.look(round, &record).with_context(|| format!("line {line}: rule"))
-            };
-            Ok(look())
-        })?;
-        for look in looks {
-            audit.add(look?);
-        }
-        bar.advance(bytes as u64);
-    }
+    let audited = Reader::new(input)?.audit(&pass, |bytes| {
+        bar.advance(bytes);
+        ControlFlow::Continue(())
+    });
     bar.finish();
-    if audit.rounds() == 0 {
-        bail!("there are no rounds after the header");
-    }
-    Ok((audit, header))
+    Ok(audited?)
 }
 
-#[derive(Serialize)]
-struct Report {
-    rounds: u64,
-    tokens: u64,
-    vocab: usize,
-    lossless: bool,
-    level: f64,
-    accuracy: f64,
-    rule: Option<String>,
-    rounds_without_rule: u64,
-    tests: Vec<TestReport>,
-    findings: Vec<FindingReport>,
-    acceptance: Vec<AcceptanceReport>,
-    kept: Vec<KeptReport>,
-    power: Vec<PowerReport>,
-}
-
-/// A hypothesis; logarithms are to the base 10, null where they are infinite.
-#[derive(Serialize)]
-pub struct TestReport {
-    pub test: &'static str,
-    outcomes: u64,
-    impossible: u64,
-    log10_e: f64,
-    highest: f64,
-    threshold: f64,
-    p_value: f64,
-    rejected_after: Option<u64>,
-    richest_bet: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct FindingReport {
-    line: u64,
-    finding: String,
-}
-
-#[derive(Serialize)]
-struct MeanReport {
-    mean: f64,
-    standard_error: f64,
-}
-
-#[derive(Serialize)]
-struct AcceptanceReport {
-    k: usize,
-    rounds: u64,
-    engine: MeanReport,
-    compared: usize,
-    /// With the tails that the log leaves out apart, and together.
-    optimum: Option<[MeanReport; 2]>,
-    rules: Vec<RuleReport>,
-}
-
-#[derive(Serialize)]
-struct RuleReport {
-    rule: &'static str,
-    acceptance: [MeanReport; 2],
-}
-
-#[derive(Serialize)]
-struct KeptReport {
-    #[serde(rename = "K")]
-    paths: usize,
-    #[serde(rename = "L")]
-    length: usize,
-    rounds: u64,
-    engine: MeanReport,
-    compared: usize,
-    verifiers: Vec<VerifierReport>,
-}
-
-#[derive(Serialize)]
-struct VerifierReport {
-    verifier: String,
-    kept: MeanReport,
-}
-
-#[derive(Serialize)]
-struct PowerReport {
-    total_variation: f64,
-    towards: &'static str,
-    tokens: f64,
-}
-
-impl From<Mean> for MeanReport {
-    fn from(Mean { value, standard_error }: Mean) -> Self {
-        MeanReport { mean: value, standard_error }
-    }
-}
-
-impl From<Tested> for TestReport {
-    fn from(tested: Tested) -> Self {
-        let log10 = |ln: f64| ln / std::f64::consts::LN_10;
-        TestReport {
-            test: tested.test.name(),
-            outcomes: tested.outcomes,
-            impossible: tested.impossible,
-            log10_e: log10(tested.log_e),
-            highest: log10(tested.peak),
-            threshold: log10(tested.log_threshold),
-            p_value: tested.p_value,
-            rejected_after: tested.rejected_after,
-            richest_bet: tested.richest.map(|(direction, _)| direction),
-        }
-    }
-}
-
-impl From<AtFirst> for AcceptanceReport {
-    fn from(at: AtFirst) -> Self {
-        let pair = |(low, high): (Mean, Mean)| [low.into(), high.into()];
-        AcceptanceReport {
-            k: at.k,
-            rounds: at.rounds,
-            engine: at.engine.into(),
-            compared: at.compared,
-            optimum: (at.compared > 0).then(|| pair(at.optimum)),
-            rules: at
-                .rules
-                .into_iter()
-                .map(|(rule, low, high)| RuleReport { rule, acceptance: pair((low, high)) })
-                .collect(),
-        }
-    }
-}
-
-impl From<Kept> for KeptReport {
-    fn from(kept: Kept) -> Self {
-        let Kept { paths, length, rounds, engine, compared, verifiers } = kept;
-        let verifier = |(verifier, kept): (String, Mean)| VerifierReport { verifier, kept: kept.into() };
-        let verifiers = verifiers.into_iter().map(verifier).collect();
-        KeptReport { paths, length, rounds, engine: engine.into(), compared, verifiers }
-    }
-}
-
-fn describe(what: Impossible) -> String {
-    match what {
-        Impossible::Output { output, token } => {
-            format!("output[{output}] is token {token}, which has target probability 0")
-        }
-        Impossible::Draft { path, position, token } => {
-            format!("drafts[{path}][{position}] is token {token}, which has draft probability 0")
-        }
-        _ => "something that cannot be".into(),
-    }
-}
+/// What is printed.
+struct Report(Summary);
 
 impl Report {
-    fn new(audit: &Audit, header: &Header) -> Self {
-        let findings = audit.findings().iter();
-        let power = |Power { towards, tokens }: Power| PowerReport {
-            total_variation: audit.reference(),
-            towards,
-            tokens: tokens.ceil(),
-        };
-        Report {
-            rounds: audit.rounds(),
-            tokens: audit.tokens(),
-            vocab: header.vocab,
-            lossless: audit.is_lossless(),
-            level: audit.settings().level,
-            accuracy: header.accuracy,
-            rule: header.rule.map(KnownRule::name),
-            rounds_without_rule: audit.without_rule(),
-            tests: audit.tested().into_iter().map(TestReport::from).collect(),
-            // The header is line 1.
-            findings: findings
-                .map(|finding| FindingReport { line: finding.round + 2, finding: describe(finding.what) })
-                .collect(),
-            acceptance: audit.at_first().into_iter().map(AcceptanceReport::from).collect(),
-            kept: audit.kept().into_iter().map(KeptReport::from).collect(),
-            power: audit.power().into_iter().map(power).collect(),
-        }
-    }
-
     fn verdict(&self) -> Verdict {
         let rejected: Vec<String> = self
+            .0
             .tests
             .iter()
             .filter_map(|test| Some((test, test.rejected_after?)))
@@ -456,12 +246,12 @@ impl Report {
     }
 
     fn text(&self, name: &str, level: f64) -> String {
-        let Report { rounds, tokens, vocab, .. } = self;
+        let Summary { rounds, tokens, vocab, .. } = &self.0;
         let mut text =
             format!("Audit of {name}: {tokens} tokens in {rounds} rounds, {vocab} tokens in the vocabulary\n");
         let header = ["test", "outcomes", "log10 e", "highest", "refused at", "p", "verdict"];
         let mut table = output::table(header, 1);
-        for test in &self.tests {
+        for test in &self.0.tests {
             let verdict = test.rejected_after.map_or("holds".into(), |after| format!("fails after {after} tokens"));
             table.add_row([
                 test.test.into(),
@@ -474,30 +264,38 @@ impl Report {
             ]);
         }
         text += &format!("{table}\n");
-        for test in &self.tests {
+        for test in &self.0.tests {
             text += &format!("{}: {}\n", test.test, hypothesis(test.test));
         }
         text +=
             &format!("e: the wealth of a bet against it; an honest log is refused with probability {level} at most\n");
-        for test in self.tests.iter().filter(|test| test.rejected_after.is_some()) {
+        for test in self.0.tests.iter().filter(|test| test.rejected_after.is_some()) {
             text += &match (test.impossible, test.richest_bet) {
                 (0, Some(bet)) => format!("{}: the bet that won most was on {bet}\n", test.test),
                 (0, None) => format!("{}: the bet that won most had learned the density by itself\n", test.test),
                 (impossible, _) => format!("{}: {impossible} outcomes cannot be\n", test.test),
             };
         }
-        for FindingReport { line, finding } in self.findings.iter().take(SHOWN_FINDINGS) {
+        if self.0.tests.iter().any(|test| test.test == Test::Rule.name() && test.rejected_after.is_some())
+            && let Some(rule) = &self.0.rule
+            && rule.parse().is_ok_and(|rule: KnownRule| !rule.is_determined())
+        {
+            text += &format!(
+                "rule: what {rule} chooses among given drafts hangs on the last digits of the laws; --rule none leaves it out\n"
+            );
+        }
+        for FindingSummary { line, finding } in self.0.findings.iter().take(SHOWN_FINDINGS) {
             text += &format!("line {line}: {finding}\n");
         }
-        if self.rounds_without_rule > 0 {
+        if self.0.rounds_without_rule > 0 {
             text += &format!(
                 "rule: not applied to {} rounds, whose scores the log cuts off or leaves out\n",
-                self.rounds_without_rule
+                self.0.rounds_without_rule
             );
         }
         text += &self.acceptance_text();
         text += &self.kept_text();
-        for PowerReport { towards, tokens, .. } in &self.power {
+        for PowerSummary { towards, tokens, .. } in &self.0.power {
             text += &match tokens.is_finite() {
                 true => {
                     format!("an output that is off by 1 % towards {towards} is found after some {tokens:.0} tokens\n")
@@ -511,15 +309,15 @@ impl Report {
     }
 
     fn acceptance_text(&self) -> String {
-        let compared = |at: &&AcceptanceReport| at.optimum.is_some();
-        let Some(first) = self.acceptance.iter().find(compared) else {
+        let compared = |at: &&AcceptanceSummary| at.optimum.is_some();
+        let Some(first) = self.0.acceptance.iter().find(compared) else {
             return String::new();
         };
         let names: Vec<&str> = first.rules.iter().map(|rule| rule.rule).collect();
         let names = if names.contains(&"maximal") { names } else { [vec!["maximal"], names].concat() };
         let header = ["k", "rounds", "engine"].into_iter().chain(names.iter().copied()).chain(["optimum", "left"]);
         let mut table = output::table(header, 0);
-        for at in self.acceptance.iter().filter(compared) {
+        for at in self.0.acceptance.iter().filter(compared) {
             let Some(optimum) = &at.optimum else { continue };
             let engine = format!("{:.4} ±{:.4}", at.engine.mean, at.engine.standard_error);
             let mut cells = vec![at.k.to_string(), at.rounds.to_string(), engine];
@@ -531,7 +329,7 @@ impl Report {
             cells.push(format!("{:.4}", optimum[0].mean - at.engine.mean));
             table.add_row(cells);
         }
-        let rows: usize = self.acceptance.iter().map(|at| at.compared).sum();
+        let rows: usize = self.0.acceptance.iter().map(|at| at.compared).sum();
         format!(
             "\nAcceptance of the first token of a round\n{table}\nrules and optimum: means over {rows} of the rounds; \
              left: what the optimum is above the engine\n"
@@ -540,9 +338,9 @@ impl Report {
 
     fn kept_text(&self) -> String {
         let mut text = String::new();
-        for kept in &self.kept {
+        for kept in &self.0.kept {
             let mut table = output::table(["verifier", "kept", "±"], 1);
-            let mut row = |name: &str, mean: &MeanReport| {
+            let mut row = |name: &str, mean: &MeanSummary| {
                 table.add_row([name.into(), format!("{:.4}", mean.mean), format!("{:.4}", mean.standard_error)]);
             };
             row("this engine", &kept.engine);
@@ -565,7 +363,7 @@ fn hypothesis(test: &str) -> &'static str {
 }
 
 /// One number, or two where the tails make a difference.
-fn range([low, high]: &[MeanReport; 2]) -> String {
+fn range([low, high]: &[MeanSummary; 2]) -> String {
     let (low, high) = (format!("{:.4}", low.mean), format!("{:.4}", high.mean));
     if low == high { low } else { format!("{low}–{high}") }
 }

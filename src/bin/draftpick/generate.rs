@@ -204,7 +204,8 @@ mod decoding {
     fn open_log(path: &Path, settings: &Settings, vocab: usize) -> anyhow::Result<Writer<BufWriter<File>>> {
         let file = File::create_new(path).with_context(|| format!("--log: cannot make '{}'", path.display()))?;
         let mut header = Header::new(vocab, Values::Logits, Some(Precision::F32));
-        header.rule = Some(KnownRule::Verifier(settings.verifier));
+        // From the log's rounded laws another choice may come of the same drafts than the loop made, if the rule lets it.
+        header.rule = Some(KnownRule::Verifier(settings.verifier)).filter(|rule| rule.is_determined());
         Ok(Writer::new(BufWriter::new(file), header)?)
     }
 

@@ -59,7 +59,7 @@ impl Bar {
 }
 
 /// What `work` makes of each row, in order, on all processors.
-pub fn spread<T: Send>(count: usize, work: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<T>> {
+fn spread<T: Send>(count: usize, work: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let worker = || -> anyhow::Result<Vec<(usize, T)>> {
         let mut done = Vec::new();
