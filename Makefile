@@ -18,7 +18,7 @@ fmt:
 lint:
 	$(CARGO) clippy --all-targets --features $(ALL) -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
-	$(CARGO) clippy -p draftpick-python --all-targets -- -D warnings
+	$(CARGO) clippy -p draftpick-python --all-targets --features cuda -- -D warnings
 
 # The documentation builds and every link in it leads somewhere.
 docs:

@@ -124,7 +124,7 @@ if __name__ == "__main__":
     for batch in (1, 8):
         against_peers(batch, rounds, args.threads)
     print(f"optimal-linear, V = {VOCAB}, k = {K}, 1 thread: Python over Rust")
-    for batch in (1, 64):
+    for batch in (1, 8, 64):
         against_rust(batch, rounds)
     print("the call alone, processor time")
     bare_call(rounds)

@@ -85,6 +85,32 @@ class Auditor:
     @property
     def rounds(self) -> int: ...
     def summary(self) -> str: ...
+_Tensor: TypeAlias = tuple[int, str, int, int, int]
+
+@final
+class CudaDevice:  # in builds with the feature cuda
+    def __new__(cls, ordinal: int) -> CudaDevice: ...
+    def select(
+        self,
+        stream: int,
+        rule_name: str,
+        draft: _Tensor,
+        target: _Tensor,
+        drafts: _I64,
+        coins: _Coins,
+        draft_temperatures: _F64,
+        temperatures: _F64,
+    ) -> tuple[_I64, _I64]: ...
+    def verify(
+        self,
+        stream: int,
+        given: _I64,
+        draft: _Tensor,
+        target: _Tensor,
+        coins: _Coins,
+        draft_temperatures: _F64,
+        temperatures: _F64,
+    ) -> tuple[_I64, _I64, _I64]: ...
 @final
 class PreparedSelector:
     def __new__(cls, draft: _F64, target: _F64, k: int, rule_name: str) -> PreparedSelector: ...

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _draftpick
+from . import _arrays, _cuda, _draftpick
 
 
 class Ragged(NamedTuple):
@@ -57,7 +57,8 @@ def verify(
 
     Args:
         tokens: `[B, K, L]` integers: `K` paths, drawn independently from the draft model, of `L` tokens each.
-        draft_logits: `[B, K, L, V]` float32: `[b, k, l]` is what token `l` of path `k` was drawn from. Read in place.
+        draft_logits: `[B, K, L, V]` float32: `[b, k, l]` is what token `l` of path `k` was drawn from. Read in place. In a build
+            with the feature `cuda` also tensors on an NVIDIA GPU, as in :func:`draftpick.select` (`path`; seeds; no filters).
         target_logits: `[B, K, L + 1, V]` float32: the target's after the first `l` tokens of the path. Read in place.
         verifier: `"path"` (the path coupling), `"traversal"`, `"block"` (one path), or `"token:RULE"` with a rule of
             :data:`draftpick.RULES` but `rrs-wor`.
@@ -76,17 +77,14 @@ def verify(
         ValueError: with the row, whatever is refused: a logit NaN or +inf, a draft of probability 0, `block` with several
             paths.
     """
+    parameters = _arrays.parameters(temperature, draft_temperature, top_k, top_p, min_p)
+    if _cuda.holds(draft_logits):
+        luck = (coins, seeds, positions)
+        return Verified._make(_cuda.verify(tokens, draft_logits, target_logits, verifier, luck, parameters))
     tokens = _arrays.tokens(tokens, "tokens", 3)
-    return Verified._make(
-        _draftpick.verify_paths(
-            tokens,
-            _arrays.logits(draft_logits, "draft_logits", 4),
-            _arrays.logits(target_logits, "target_logits", 4),
-            verifier,
-            _arrays.coins(coins, seeds, positions, tokens.shape[0], 4),
-            _arrays.parameters(temperature, draft_temperature, top_k, top_p, min_p),
-        )
-    )
+    draft, target = _arrays.logits(draft_logits, "draft_logits", 4), _arrays.logits(target_logits, "target_logits", 4)
+    given = _arrays.coins(coins, seeds, positions, tokens.shape[0], 4)
+    return Verified._make(_draftpick.verify_paths(tokens, draft, target, verifier, given, parameters))
 
 
 class Stop(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays, _draftpick
+from . import _arrays, _cuda, _draftpick
 
 #: What a coin can be for: the second axis of an array of coins for :func:`draftpick.verify`.
 PURPOSES: tuple[str, ...] = ("draft", "edge", "label", "accept", "residual")
@@ -44,7 +44,9 @@ def select(
 
     Args:
         draft_logits: `[B, V]` float32: what the drafts were drawn from. NumPy, or anything on the CPU that speaks DLPack
-            or the array interface. −inf masks a token. Rows are contiguous; the batch axis may have any stride.
+            or the array interface. −inf masks a token. Rows are contiguous; the batch axis may have any stride. In a build
+            with the feature `cuda` also tensors on an NVIDIA GPU, in float32, float16 or bfloat16, both on the same one: the
+            kernels read them there on torch's current stream (`maximal`, `kseq`, `optimal-linear`; no filters).
         target_logits: `[B, V]` float32: what the output is to have the law of.
         drafts: `[B, k]` integers: tokens drawn independently from the draft law (for `rrs-wor`: without replacement).
         rule: one of :data:`draftpick.RULES`.
@@ -67,16 +69,14 @@ def select(
     >>> select(logits, logits, [[2, 3]], seeds=1, positions=0).tokens.shape
     (1,)
     """
+    parameters = _arrays.parameters(temperature, draft_temperature, top_k, top_p, min_p)
+    if _cuda.holds(draft_logits):
+        luck = (coins, seeds, positions)
+        return Selected._make(_cuda.select(draft_logits, target_logits, drafts, rule, luck, parameters))
     draft, target = _arrays.logits(draft_logits, "draft_logits", 2), _arrays.logits(target_logits, "target_logits", 2)
+    given = _arrays.coins(coins, seeds, positions, draft.shape[0], 2)
     return Selected._make(
-        _draftpick.select(
-            draft,
-            target,
-            _arrays.tokens(drafts, "drafts", 2),
-            rule,
-            _arrays.coins(coins, seeds, positions, draft.shape[0], 2),
-            _arrays.parameters(temperature, draft_temperature, top_k, top_p, min_p),
-        )
+        _draftpick.select(draft, target, _arrays.tokens(drafts, "drafts", 2), rule, given, parameters)
     )
 
 

@@ -7,6 +7,9 @@
 mod array;
 mod audit;
 mod coins;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod cuda;
 mod parallel;
 mod paths;
 mod problem;
@@ -23,6 +26,9 @@ mod _draftpick {
     use super::audit::{Auditor, audit_file};
     #[pymodule_export]
     use super::coins::philox;
+    #[cfg(feature = "cuda")]
+    #[pymodule_export]
+    use super::cuda::CudaDevice;
     #[pymodule_export]
     use super::parallel::{get_num_threads, set_num_threads};
     #[pymodule_export]

@@ -64,7 +64,7 @@ impl<'a> Drafts<'a> {
 }
 
 /// Output tokens padded with −1, how many there are, and a path that begins with the kept ones.
-type Verified<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+pub type Verified<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
 
 /// All outputs in rows of `width`.
 pub fn padded(outputs: &[Output], width: usize) -> Array2<i64> {

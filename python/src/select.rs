@@ -14,7 +14,7 @@ use crate::parallel;
 use crate::sampling::Parameters;
 
 /// Output tokens, and which draft each is: −1 if it was drawn from the residual.
-type Selected<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+pub type Selected<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
 
 /// A rule by its name.
 pub fn rule(name: &str) -> PyResult<Rule> {

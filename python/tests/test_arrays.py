@@ -99,8 +99,8 @@ def test_other_libraries_share_their_memory(rng):
 
 def test_a_device_is_refused(rng):
     array = rng.normal(size=(2, 5)).astype(np.float32)
-    with pytest.raises(ValueError, match=r"draft_logits is on a device \(DLPack type 2, number 1\).*\.cpu\(\)"):
-        draftpick.select(Exporting(array, (2, 1)), array, [[0], [1]], seeds=1, positions=0)
+    with pytest.raises(ValueError, match=r"draft_logits is on a device \(DLPack type 10, number 1\).*\.cpu\(\)"):
+        draftpick.select(Exporting(array, (10, 1)), array, [[0], [1]], seeds=1, positions=0)
 
 
 def test_torch_tensors_share_their_memory():

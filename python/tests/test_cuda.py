@@ -1,0 +1,127 @@
+"""Tensors on a GPU: what comes out is what the CPU makes of the same numbers. Skipped where there is no GPU, with the reason."""
+
+import numpy as np
+import pytest
+
+import draftpick
+from draftpick import _cuda, _draftpick
+
+
+class Elsewhere:
+    """A tensor that says it is on a GPU; nothing reads what it points to."""
+
+    def __init__(self, *shape, dtype="<f4", strides=None, number=0, kind=2):
+        self.__cuda_array_interface__ = {"data": (64, True), "shape": shape, "typestr": dtype, "strides": strides, "version": 3}
+        self.number, self.kind = number, kind
+
+    def __dlpack_device__(self):
+        return self.kind, self.number
+
+
+def test_rows_are_read_off_a_tensor(monkeypatch):
+    monkeypatch.setattr(_draftpick, "CudaDevice", object, raising=False)
+    assert _cuda._tensor(Elsewhere(3, 5), "x", 2) == (64, "float32", 3, 5, 5)
+    assert _cuda._tensor(Elsewhere(3, 5, dtype="<f2", strides=(16, 2)), "x", 2) == (64, "float16", 3, 8, 5)
+    assert _cuda._tensor(Elsewhere(2, 3, 4, 5), "x", 4) == (64, "float32", 24, 5, 5)
+    for tensor, ndim, message in [
+        (Elsewhere(3, 5, strides=(4, 12)), 2, "the last axis of x is strided"),
+        (Elsewhere(2, 3, 4, 5, strides=(960, 320, 40, 4)), 4, "not evenly spaced"),
+        (Elsewhere(3, 5), 4, "x has 2 axes"),
+        (np.zeros((3, 5), np.float32), 2, "x is not on the GPU"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            _cuda._tensor(tensor, "x", ndim)
+    with pytest.raises(ValueError, match="target_logits is not on GPU 0"):
+        _cuda._pair(Elsewhere(3, 5), Elsewhere(3, 5, number=1), 2)
+    with pytest.raises(ValueError, match="not applied on a GPU"):
+        _cuda._temperatures((1.0, None, 5, None, None), 3)
+    draft, target = _cuda._temperatures((np.array([1.0, 2.0]), 0.5, None, None, None), 2)
+    assert draft.tolist() == [0.5, 0.5] and target.tolist() == [1.0, 2.0]
+
+
+def test_other_builds_and_devices_are_refused_with_a_message():
+    kind = 2 if not hasattr(_draftpick, "CudaDevice") else 10  # another device's memory in a build that takes CUDA's
+    with pytest.raises(ValueError, match="is on a device"):
+        draftpick.select(Elsewhere(1, 5, kind=kind), np.zeros((1, 5), np.float32), [[0]], seeds=0, positions=0)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    if not hasattr(_draftpick, "CudaDevice"):
+        pytest.skip("this build has no feature cuda")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    return torch
+
+
+def rows(seed, *shape):
+    return np.random.default_rng(seed).normal(scale=2, size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("rule, k", [("maximal", 1), ("kseq", 1), ("kseq", 4), ("optimal-linear", 2), ("optimal-linear", 8)])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("vocab", [100, 32_000])
+def test_selections_are_the_cpus(torch, rule, k, temperature, vocab):
+    """Both sides take the same coins; a token may differ where a coin falls within rounding of a boundary."""
+    count = 64
+    draft, target = rows(1, count, vocab), rows(2, count, vocab)
+    rng = np.random.default_rng(3)
+    drafts = np.stack([draftpick.draw(draft, rng.random(count), temperature=temperature) for _ in range(k)], axis=1)
+    keywords = dict(rule=rule, seeds=np.arange(count), positions=7, temperature=temperature)
+    on_cpu = draftpick.select(draft, target, drafts, **keywords)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        there = [torch.from_numpy(logits).cuda() for logits in (draft, target)]
+        on_gpu = draftpick.select(*there, torch.from_numpy(drafts).cuda(), **keywords)
+    differ = int((on_gpu.tokens != on_cpu.tokens).sum())
+    assert differ <= 1, f"{differ} of {count} differ"
+    kept = on_gpu.accepted >= 0
+    assert (on_gpu.tokens[kept] == drafts[kept, on_gpu.accepted[kept]]).all()
+    # Given coins, rows apart from each other, half precision.
+    wide = torch.zeros(count, vocab + 24).cuda()
+    wide[:, :vocab] = there[0]
+    coins = rng.random((count, k + 2))
+    keywords = dict(rule=rule, coins=coins, temperature=temperature)
+    on_gpu = draftpick.select(wide[:, :vocab], there[1], drafts, **keywords)
+    assert int((on_gpu.tokens != draftpick.select(draft, target, drafts, **keywords).tokens).sum()) <= 1
+    half = [logits.bfloat16() for logits in there]
+    exact = [logits.float().cpu().numpy() for logits in half]
+    on_gpu = draftpick.select(*half, drafts, **keywords)
+    assert int((on_gpu.tokens != draftpick.select(*exact, drafts, **keywords).tokens).sum()) <= 1
+
+
+@pytest.mark.parametrize("K, L", [(1, 4), (2, 3), (4, 5)])
+def test_paths_are_the_cpus(torch, K, L):
+    B, V = 16, 4_000
+    rng = np.random.default_rng(4)
+    draft, target = rows(5, B, K, L, V), rows(6, B, K, L + 1, V)
+    draft[:, :, 0], target[:, :, 0] = draft[:, :1, 0], target[:, :1, 0]  # all paths start at one node
+    tokens = np.stack(
+        [draftpick.draw(draft[:, k, l], rng.random(B)) for k in range(K) for l in range(L)], axis=1
+    ).reshape(B, K, L)
+    if K > 1:  # paths that agree share their laws
+        tokens[::2, 1, 0] = tokens[::2, 0, 0]
+        draft[::2, 1, 1:2], target[::2, 1, 1:2] = draft[::2, 0, 1:2], target[::2, 0, 1:2]
+    keywords = dict(seeds=np.arange(B), positions=3, temperature=1.2)
+    on_cpu = draftpick.verify(tokens, draft, target, **keywords)
+    there = [torch.from_numpy(logits).cuda() for logits in (draft, target)]
+    on_gpu = draftpick.verify(tokens, *there, **keywords)
+    same = (on_gpu.tokens == on_cpu.tokens).all(axis=1) & (on_gpu.lengths == on_cpu.lengths)
+    assert int((~same).sum()) <= 1, f"{int((~same).sum())} of {B} differ"
+
+
+def test_what_is_wrong_on_a_gpu_is_refused(torch):
+    logits = torch.zeros(2, 8).cuda()
+    bad = logits.clone()
+    bad[1, 3] = float("nan")
+    for call, message in [
+        (lambda: draftpick.select(bad, logits, [[0], [1]], seeds=1, positions=0), "row 1: a draft logit is NaN"),
+        (lambda: draftpick.select(logits, logits, [[0], [9]], seeds=1, positions=0), "row 1: a draft is outside"),
+        (lambda: draftpick.select(logits, logits, [[0], [1]], rule="rrs", seeds=1, positions=0), "rrs has no kernel"),
+        (lambda: draftpick.select(logits, logits, [[0], [1]], seeds=1, positions=0, temperature=0), "temperature is 0"),
+        (lambda: draftpick.select(logits, logits.cpu(), [[0], [1]], seeds=1, positions=0), "not on GPU 0"),
+        (lambda: draftpick.select(logits, logits[:, :7], [[0], [1]], seeds=1, positions=0), "target_logits has shape"),
+        (lambda: draftpick.select(logits.double(), logits.double(), [[0], [1]], seeds=1, positions=0), "logits are float64"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
