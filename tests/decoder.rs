@@ -509,6 +509,8 @@ fn the_gpu_draws_and_verifies_as_the_host_does() {
         ("traversal", 4, 5),
         ("path", 4, 5),
         ("path", 8, 8),
+        ("spread", 4, 5),
+        ("spread", 8, 8),
     ] {
         for temperature in [1.0, 0.8] {
             let sampling = draftpick::Sampling { temperature, ..Default::default() };

@@ -3,11 +3,11 @@
 //! Where there is no device, each test says so and does nothing.
 
 use draftpick::gpu::{
-    Buffer, Device, Draws, Forest, GpuError, Outcomes, Rows, Score, Shaping, Stream, TreeVerifier, Trees,
+    Buffer, Device, Draws, Forest, GpuError, Outcomes, Rows, Score, Shaping, Stream, TreeRule, TreeVerifier, Trees,
 };
 use draftpick::path::{
     Block, Coins, DraftTree, LogitRow, Outcome, PathCoupling, PathError, PathVerifier, Purpose, ROOT, Round,
-    RoundCoins, Row,
+    RoundCoins, Row, SpreadCoupling,
 };
 use draftpick::{Coin, Token};
 use half::bf16;
@@ -86,10 +86,13 @@ fn rounds(case: &Case, seed: u64) -> Vec<(Round<LogitRow>, RoundCoins)> {
         .collect()
 }
 
-fn on_cpu(round: &Round<LogitRow>, coins: &dyn Coins) -> Outcome {
-    match round.tree().paths() {
-        [_] => Block.verify(round, coins).unwrap(),
-        _ => PathCoupling::default().verify(round, coins).unwrap(),
+const RULES: [TreeRule; 2] = [TreeRule::Path, TreeRule::Spread];
+
+fn on_cpu(rule: TreeRule, round: &Round<LogitRow>, coins: &dyn Coins) -> Outcome {
+    match (round.tree().paths(), rule) {
+        ([_], _) => Block.verify(round, coins).unwrap(),
+        (_, TreeRule::Path) => PathCoupling::default().verify(round, coins).unwrap(),
+        (_, TreeRule::Spread) => SpreadCoupling::default().verify(round, coins).unwrap(),
     }
 }
 
@@ -151,7 +154,7 @@ fn verify<T: Score>(
     rows: &OnDevice<T>,
     vocab: usize,
 ) -> Outcomes {
-    let mut outcomes = verifier.outcomes(forest.trees(), forest.pairs(), forest.length).unwrap();
+    let mut outcomes = verifier.outcomes(forest.trees(), forest.pairs(), forest.paths, forest.length).unwrap();
     let trees = Trees {
         draft: Rows::new(&rows.draft, vocab, vocab),
         target: Rows::new(&rows.target, vocab, vocab),
@@ -203,7 +206,7 @@ fn outcomes(forest: &Forest, rounds: &[(Round<LogitRow>, RoundCoins)], found: &O
 }
 
 /// The smallest of the bounds by which one coin has to be moved for the CPU to say what the GPU says.
-fn excuse(round: &Round<LogitRow>, coins: &RoundCoins, found: &Outcome) -> Option<f64> {
+fn excuse(rule: TreeRule, round: &Round<LogitRow>, coins: &RoundCoins, found: &Outcome) -> Option<f64> {
     let length = round.tree().paths().iter().map(|nodes| nodes.len() - 1).max().unwrap_or(0);
     let paths = round.tree().paths().len();
     let purposes = [Purpose::Edge, Purpose::Label, Purpose::Accept, Purpose::Residual];
@@ -219,7 +222,7 @@ fn excuse(round: &Round<LogitRow>, coins: &RoundCoins, found: &Outcome) -> Optio
                             }
                             Coin::new((coin.get() + step).clamp(0.0, Coin::LAST.get())).unwrap()
                         };
-                        if on_cpu(round, &moved) == *found {
+                        if on_cpu(rule, round, &moved) == *found {
                             return Some(bound);
                         }
                     }
@@ -230,23 +233,40 @@ fn excuse(round: &Round<LogitRow>, coins: &RoundCoins, found: &Outcome) -> Optio
     None
 }
 
-fn compare<T: Score>(device: &Device, case: &Case, seed: u64, number: impl Fn(f32) -> T) -> (usize, Vec<f64>) {
+/// What a rule came to: trees, those that differ with a coin near an edge, by how near, and those that are wrong.
+#[derive(Default)]
+struct Tally {
+    trees: usize,
+    excused: Vec<f64>,
+    wrong: usize,
+}
+
+fn compare<T: Score>(device: &Device, case: &Case, seed: u64, number: impl Fn(f32) -> T, tallies: &mut [Tally; 2]) {
     let rounds = rounds(case, seed);
     let forest = Forest::new(rounds.iter().map(|(round, _)| round.tree()));
     let rows = upload(device, &forest, &rounds, case.vocab, number);
-    let verifier = TreeVerifier::new(device, T::FORMAT, case.vocab).unwrap();
-    let found = verify(device, &verifier, &forest, &rows, case.vocab);
-    let mut excused = Vec::new();
-    for (i, (found, (round, coins))) in outcomes(&forest, &rounds, &found).iter().zip(&rounds).enumerate() {
-        let found = found.as_ref().unwrap_or_else(|flags| panic!("tree {i} of V = {} refused: {flags:#x}", case.vocab));
-        let expected = on_cpu(round, coins);
-        if *found != expected {
-            let bound = excuse(round, coins, found);
-            println!("V = {}, tree {i}: {found:?}, not {expected:?}; coin within {bound:?}", case.vocab);
-            excused.push(bound.expect("no coin is near an edge"));
+    for (rule, tally) in RULES.into_iter().zip(tallies) {
+        let verifier = TreeVerifier::new(device, rule, T::FORMAT, case.vocab).unwrap();
+        let found = verify(device, &verifier, &forest, &rows, case.vocab);
+        for (i, (found, (round, coins))) in outcomes(&forest, &rounds, &found).iter().zip(&rounds).enumerate() {
+            tally.trees += 1;
+            let expected = on_cpu(rule, round, coins);
+            let place = format!("{rule:?}, V = {}, {} x {}, tree {i}", case.vocab, case.paths, case.length);
+            let Ok(found) = found else {
+                println!("{place}: refused with {:#x}, not {expected:?}", found.unwrap_err());
+                tally.wrong += 1;
+                continue;
+            };
+            if *found != expected {
+                let bound = excuse(rule, round, coins, found);
+                println!("{place}: {found:?}, not {expected:?}; coin within {bound:?}");
+                match bound {
+                    Some(bound) => tally.excused.push(bound),
+                    None => tally.wrong += 1,
+                }
+            }
         }
     }
-    (rounds.len(), excused)
 }
 
 #[test]
@@ -254,13 +274,11 @@ fn outcomes_are_those_of_the_cpu() {
     let Some(device) = device() else {
         return;
     };
-    let (mut trees, mut excused) = (0, Vec::new());
+    let mut tallies = [Tally::default(), Tally::default()];
     let mut run = |case: Case, bf16_only: bool, seed: u64| {
-        let (count, near) = compare(&device, &case, seed, bf16::from_f32);
-        (trees, excused) = (trees + count, [excused.clone(), near].concat());
+        compare(&device, &case, seed, bf16::from_f32, &mut tallies);
         if !bf16_only {
-            let (count, near) = compare(&device, &case, seed + 1000, |x| x);
-            (trees, excused) = (trees + count, [excused.clone(), near].concat());
+            compare(&device, &case, seed + 1000, |x| x, &mut tallies);
         }
     };
     for (i, vocab) in [1, 2, 31, 33, 257, 4096].into_iter().enumerate() {
@@ -277,8 +295,12 @@ fn outcomes_are_those_of_the_cpu() {
         run(Case { vocab, trees, paths: 4, length: 4, noise: 0.5 }, true, vocab as u64);
         run(Case { vocab, trees, paths: 1, length: 5, noise: 0.5 }, true, vocab as u64 + 1);
     }
-    println!("{trees} trees; {} differ, each with a coin within its bound: {excused:?}", excused.len());
-    assert!(excused.len() * 200 <= trees);
+    for (rule, Tally { trees, excused, wrong }) in RULES.into_iter().zip(&tallies) {
+        println!("{rule:?}: {trees} trees, {wrong} wrong; {} more differ with a coin in its bound: {excused:?}", excused.len());
+    }
+    for Tally { trees, excused, wrong } in &tallies {
+        assert!(*wrong == 0 && excused.len() * 200 <= *trees);
+    }
 }
 
 #[test]
@@ -305,8 +327,21 @@ fn trees_with_a_wrong_row_or_token_are_refused_alone() {
     rows.target.write(&logits).unwrap();
     let logits = edit(&rows.target, masked, &|row| row.fill(f32::NEG_INFINITY));
     rows.target.write(&logits).unwrap();
-    let verifier = TreeVerifier::new(&device, f32::FORMAT, case.vocab).unwrap();
-    let found = verify(&device, &verifier, &forest, &rows, case.vocab);
+    for rule in RULES {
+        refused(&device, rule, &rounds, &forest, &rows, case.vocab);
+    }
+}
+
+fn refused(
+    device: &Device,
+    rule: TreeRule,
+    rounds: &[(Round<LogitRow>, RoundCoins)],
+    forest: &Forest,
+    rows: &OnDevice<f32>,
+    vocab: usize,
+) {
+    let verifier = TreeVerifier::new(device, rule, f32::FORMAT, vocab).unwrap();
+    let found = verify(device, &verifier, forest, rows, vocab);
     let flags = found.flags.read().unwrap();
     let accepted = found.accepted.read().unwrap();
     for i in 0..rounds.len() {
@@ -325,7 +360,7 @@ fn trees_with_a_wrong_row_or_token_are_refused_alone() {
     let output = found.output.read().unwrap();
     for i in intact {
         let (round, coins) = &rounds[i];
-        let expected = on_cpu(round, coins);
+        let expected = on_cpu(rule, round, coins);
         let tokens: Vec<i32> = expected.tokens(round).iter().map(|&token| token as i32).collect();
         assert_eq!(output[i * (forest.length + 1)..][..tokens.len()], tokens, "tree {i}");
     }
@@ -339,7 +374,7 @@ fn drawn<T: Score>(
     number: impl Fn(f32) -> T,
 ) -> Vec<i32> {
     let vocab = rows[0].len();
-    let verifier = TreeVerifier::new(device, T::FORMAT, vocab).unwrap();
+    let verifier = TreeVerifier::new(device, TreeRule::Path, T::FORMAT, vocab).unwrap();
     let logits: Vec<T> = rows.iter().flatten().map(|&x| number(x)).collect();
     let logits = device.upload(&logits).unwrap();
     let mut first = vec![0];

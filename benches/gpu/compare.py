@@ -134,7 +134,7 @@ def main():
         import peers as others
 
         peers = others.load(arguments.peers)
-    batches = [64] if arguments.quick else [1, 8, 64, 256]
+    batches = [64] if arguments.quick else [1, 8, 64, 256, 512]
     vocabs = [128_256] if arguments.quick else [32_000, 128_256, 151_936]
     dtypes = [torch.bfloat16] if arguments.quick else [torch.bfloat16, torch.float32]
     shapes = [(batch, 6, vocab, dtype, "zipf") for dtype in dtypes for vocab in vocabs for batch in batches]
@@ -173,4 +173,5 @@ def main():
         torch.cuda.empty_cache()
 
 
-main()
+if __name__ == "__main__":
+    main()

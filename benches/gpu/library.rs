@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+mod trees;
+
 use draftpick::gpu::{
     CoinSource, Device, Format, GpuError, Pairs, Rows, Selections, Shaping, TokenRule, TokenSelector, View,
 };

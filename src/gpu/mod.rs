@@ -42,7 +42,7 @@ use cudarc::driver::DriverError;
 use cudarc::nvrtc::result::NvrtcError;
 
 pub use launch::{Buffer, Device, Format, Plain, Rows, Score, Stream, View};
-pub use path::{Drawn, Draws, Forest, MAX_LENGTH, MAX_PATHS, Outcomes, TreeVerifier, Trees};
+pub use path::{Drawn, Draws, Forest, MAX_LENGTH, MAX_PATHS, Outcomes, TreeRule, TreeVerifier, Trees};
 pub use probe::compile_kernels;
 pub use select::{CoinSource, MAX_VOCAB, Pairs, Selections, Shaping, TokenRule, TokenSelector};
 
@@ -128,7 +128,7 @@ pub enum GpuError {
         k: usize,
     },
     /// The number of paths is out of range.
-    #[error("trees of {paths} paths; there must be 1 to {MAX_PATHS}")]
+    #[error("trees of {paths} paths; there must be 1 to {MAX_PATHS}, and no more than there is room for")]
     Paths {
         /// Their number.
         paths: usize,

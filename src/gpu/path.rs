@@ -1,19 +1,21 @@
-//! Whole drafted trees: block verification and the path coupling over many trees in one call, and the drawing of drafts.
+//! Whole drafted trees: block verification, the path coupling and the spread coupling over many trees in one call, and the
+//! drawing of drafts.
 //!
 //! ```text
 //! count_nodes   a cluster of blocks a node    both rows once: the masses of the ratio cells
 //! plan_nodes    a block a node                the cells thinned to the edges that matter
 //! walk_trees    a block a tree                nests along the paths that may still win; where the winner stops
+//! walk_spread   a block a tree                the same by laws of labels, level by level
 //! draw_next     some blocks a tree            that one node's rows again: the next token
 //! ```
 //!
-//! Outcomes are those of [`PathCoupling`](crate::path::PathCoupling), and of [`Block`](crate::path::Block) for trees of
-//! one path, with the coins of [`RoundCoins`](crate::path::RoundCoins): the same node and the same next token, unless a
+//! Outcomes are those of [`PathCoupling`](crate::path::PathCoupling) or [`SpreadCoupling`](crate::path::SpreadCoupling), and
+//! of [`Block`](crate::path::Block) for trees of one path, with the coins of [`RoundCoins`](crate::path::RoundCoins): the same node and the same next token, unless a
 //! coin lies within the rounding of f32 logits of the edge between two outcomes.
 
 use super::launch::{Arg, Buffer, Device, Format, Kernel, Rows, Shape, Stream, View, bits};
 use super::select::{Call, Grid, Lengths, Shaping, Spread, THREADS, address};
-use super::source::{NODES, PATH, rows_defines};
+use super::source::{NEXT, NODES, PATH, SPREAD, rows_defines};
 use super::{GpuError, MAX_CELLS, MAX_VOCAB, RowStats};
 use crate::path::{DEFAULT_LOSS, DraftTree, ROOT};
 use crate::scan::classes_per_unit;
@@ -36,6 +38,15 @@ const MOST_WARPS: usize = 8;
 
 /// The blocks that draw the token of one tree, or of one row, at most.
 const MOST_SPLITS: usize = 16;
+
+/// How trees of several paths are verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TreeRule {
+    /// The path coupling: [`PathCoupling`](crate::path::PathCoupling).
+    Path,
+    /// The spread coupling: [`SpreadCoupling`](crate::path::SpreadCoupling).
+    Spread,
+}
 
 /// Which nodes a batch of trees has, for the kernels: `K × L` arrays, ragged ones padded.
 ///
@@ -150,6 +161,7 @@ pub struct Outcomes {
     pub stats: Buffer<RowStats>,
     cells: Buffer<[f64; 2]>,
     plans: Buffer<u8>,
+    labels: Buffer<u8>,
     stops: Buffer<u8>,
     weights: Buffer<f64>,
     decisions: Buffer<i32>,
@@ -157,8 +169,8 @@ pub struct Outcomes {
     done: Buffer<u32>,
     ignored: Buffer<i32>,
     coins: Buffer<f64>,
-    /// Trees, pairs, tokens of a path.
-    room: [usize; 3],
+    /// Trees, pairs, paths of a tree, tokens of a path.
+    room: [usize; 4],
 }
 
 /// A batch as the kernels take it; `Trees` of `path.cu`.
@@ -185,6 +197,7 @@ pub(super) struct TreeCall {
     seeds: u64,
     starts: u64,
     plans: u64,
+    labels: u64,
     stops: u64,
     weights: u64,
     decisions: u64,
@@ -225,21 +238,24 @@ pub(super) struct DrawCall {
     room: i32,
 }
 
-/// What the device's structures take: the sizes that `path_room` names.
+/// What the device's structures take: the sizes that `path_room` and `spread_room` name.
 #[derive(Clone, Copy, Debug)]
 struct Room {
     node: usize,
     stop: usize,
-    tree: usize,
-    nest: usize,
     counts: usize,
     tiles: usize,
+    /// Shared memory of a walk: of a tree, of each of its paths, of each warp.
+    walk: [usize; 3],
+    /// A law of labels, of which a tree has two for each path; 0 where there are none.
+    label: usize,
 }
 
 /// The kernels for trees, compiled for one device, format and vocabulary.
 #[derive(Debug)]
 pub struct TreeVerifier {
     device: Device,
+    rule: TreeRule,
     format: Format,
     vocab: usize,
     resident: bool,
@@ -259,39 +275,49 @@ impl TreeVerifier {
     ///
     /// # Errors
     /// [`GpuError::Vocabulary`], and as for any kernel.
-    pub fn new(device: &Device, format: Format, vocab: usize) -> Result<Self, GpuError> {
+    pub fn new(device: &Device, rule: TreeRule, format: Format, vocab: usize) -> Result<Self, GpuError> {
         if !(1..=MAX_VOCAB).contains(&vocab) {
             return Err(GpuError::Vocabulary { vocab });
         }
-        let room = Room::of(device, format)?;
+        let room = Room::of(device, rule, format)?;
         let widest = Spread::of(room.counts, format, vocab, device.widest_cluster());
         let resident = widest.shared <= device.shared_limit() as usize;
         let count = |shaped| device.kernel(NODES, &rows_defines(format.define(), shaped, resident), "count_nodes");
-        let kernel = |name| device.kernel(PATH, &[format.define()], name);
+        let kernel = |file, name| device.kernel(file, &[format.define()], name);
         let grid = |paths: usize| {
             let log_lowest = -(paths as f64).ln() - HEADROOM;
             device.upload(&[Grid { per_width: classes_per_unit(paths), unused: 0, log_lowest }])
         };
         Ok(TreeVerifier {
             device: device.clone(),
+            rule,
             format,
             vocab,
             resident,
             count: [count(false)?, count(true)?],
-            plan: kernel("plan_nodes")?,
-            walk: kernel("walk_trees")?,
-            draw: kernel("draw_next")?,
-            rows: kernel("draw_rows")?,
+            plan: kernel(PATH, "plan_nodes")?,
+            walk: match rule {
+                TreeRule::Path => kernel(PATH, "walk_trees")?,
+                TreeRule::Spread => kernel(SPREAD, "walk_spread")?,
+            },
+            draw: kernel(NEXT, "draw_next")?,
+            rows: kernel(NEXT, "draw_rows")?,
             room,
             grids: (1..=MAX_PATHS).map(grid).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Room for outcomes of up to so many trees, with so many pairs and tokens of a path: 30 kB a pair.
+    /// How trees of several paths are verified.
+    pub fn rule(&self) -> TreeRule {
+        self.rule
+    }
+
+    /// Room for outcomes of up to so many trees, with so many pairs, paths of a tree and tokens of a path: 30 kB a pair, and
+    /// for the spread coupling 33 kB a path.
     ///
     /// # Errors
     /// The driver fails, for want of memory mostly.
-    pub fn outcomes(&self, trees: usize, pairs: usize, length: usize) -> Result<Outcomes, GpuError> {
+    pub fn outcomes(&self, trees: usize, pairs: usize, paths: usize, length: usize) -> Result<Outcomes, GpuError> {
         let device = &self.device;
         Ok(Outcomes {
             accepted: device.zeros(trees)?,
@@ -301,6 +327,7 @@ impl TreeVerifier {
             stats: device.zeros(pairs)?,
             cells: device.zeros(pairs * MAX_CELLS)?,
             plans: device.zeros(pairs * self.room.node)?,
+            labels: device.zeros(trees * 2 * paths * self.room.label)?,
             stops: device.zeros(trees * self.room.stop)?,
             weights: device.zeros(trees * (length + 1))?,
             decisions: device.zeros(trees * (length + 1))?,
@@ -308,7 +335,7 @@ impl TreeVerifier {
             done: device.zeros(trees)?,
             ignored: device.zeros(pairs)?,
             coins: device.zeros(2 * pairs)?,
-            room: [trees, pairs, length],
+            room: [trees, pairs, paths, length],
         })
     }
 
@@ -342,7 +369,8 @@ impl TreeVerifier {
         }
         // One path has a warp for each of its nodes.
         let warps = if trees.paths > 1 { trees.paths.min(MOST_WARPS) } else { MOST_WARPS };
-        let shared = self.room.tree + warps * self.room.nest;
+        let [of_tree, of_path, of_warp] = self.room.walk;
+        let shared = of_tree + trees.paths * of_path + warps * of_warp;
         self.walk.launch(stream, shape(trees.trees, 32 * warps as u32, shared), &args)?;
         self.draw.launch(stream, shape(trees.trees * splits, DRAW_THREADS, 0), &args)
     }
@@ -358,8 +386,8 @@ impl TreeVerifier {
             () if vocab != self.vocab => Err(GpuError::Vocabulary { vocab }),
             () if draft.format != self.format => Err(GpuError::Format { format: draft.format }),
             () if target.format != self.format => Err(GpuError::Format { format: target.format }),
-            () if !(1..=MAX_PATHS).contains(&paths) => Err(GpuError::Paths { paths }),
-            () if length > MAX_LENGTH.min(into.room[2]) => Err(GpuError::PathLength { length }),
+            () if !(1..=MAX_PATHS.min(into.room[2])).contains(&paths) => Err(GpuError::Paths { paths }),
+            () if length > MAX_LENGTH.min(into.room[3]) => Err(GpuError::PathLength { length }),
             () if pairs > into.room[1] || i32::try_from(pairs * MOST_SPLITS).is_err() => Err(GpuError::Pairs { pairs }),
             () if count > into.room[0] => Err(GpuError::Pairs { pairs: count }),
             () => {
@@ -419,6 +447,7 @@ impl TreeVerifier {
             seeds: trees.seeds.address(),
             starts: trees.starts.address(),
             plans: into.plans.address(),
+            labels: into.labels.address(),
             stops: into.stops.address(),
             weights: into.weights.address(),
             decisions: into.decisions.address(),
@@ -528,18 +557,26 @@ pub struct Drawn {
 }
 
 impl Room {
-    fn of(device: &Device, format: Format) -> Result<Self, GpuError> {
-        let sizes = device.zeros::<i32>(6)?;
+    fn of(device: &Device, rule: TreeRule, format: Format) -> Result<Self, GpuError> {
+        let sizes = device.zeros::<i32>(10)?;
         let stream = device.stream()?;
         let one = Shape { blocks: 1, threads: 1, shared: 0, cluster: 1 };
-        let address = sizes.address();
-        let path = device.kernel(PATH, &[format.define()], "path_room")?;
-        path.launch(&stream, one, &[Arg::Address(address)])?;
+        let at = |place: usize| [Arg::Address(sizes.address() + (place * size_of::<i32>()) as u64)];
+        device.kernel(PATH, &[format.define()], "path_room")?.launch(&stream, one, &at(0))?;
         let nodes = device.kernel(NODES, &rows_defines(format.define(), false, true), "nodes_room")?;
-        nodes.launch(&stream, one, &[Arg::Address(address + 5 * size_of::<i32>() as u64)])?;
+        nodes.launch(&stream, one, &at(5))?;
+        if rule == TreeRule::Spread {
+            device.kernel(SPREAD, &[format.define()], "spread_room")?.launch(&stream, one, &at(6))?;
+        }
         stream.synchronize()?;
         let sizes: Vec<usize> = sizes.read()?.into_iter().map(|size| size as usize).collect();
-        let [node, stop, tree, nest, tiles, counts] = sizes[..] else { unreachable!("six were read") };
-        Ok(Room { node, stop, tree, nest, counts, tiles })
+        let [node, stop, tree, nest, tiles, counts, spread_tree, spread, scratch, label] = sizes[..] else {
+            unreachable!("ten were read")
+        };
+        let walk = match rule {
+            TreeRule::Path => [tree, 0, nest],
+            TreeRule::Spread => [spread_tree, spread, scratch],
+        };
+        Ok(Room { node, stop, counts, tiles, walk, label })
     }
 }

@@ -8,7 +8,7 @@ pub(crate) struct File {
 }
 
 /// What other files include.
-const HEADERS: [File; 15] = [
+const HEADERS: [File; 17] = [
     File { name: "row.cuh", text: include_str!("kernels/row.cuh") },
     File { name: "coins.cuh", text: include_str!("kernels/coins.cuh") },
     File { name: "batch.cuh", text: include_str!("kernels/batch.cuh") },
@@ -24,10 +24,12 @@ const HEADERS: [File; 15] = [
     File { name: "layout.cuh", text: include_str!("kernels/layout.cuh") },
     File { name: "plan.cuh", text: include_str!("kernels/plan.cuh") },
     File { name: "path.cuh", text: include_str!("kernels/path.cuh") },
+    File { name: "spread.cuh", text: include_str!("kernels/spread.cuh") },
+    File { name: "trees.cuh", text: include_str!("kernels/trees.cuh") },
 ];
 
 /// Files with kernels in them: each is compiled by itself.
-pub(crate) const KERNELS: [File; 7] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH, DECODER];
+pub(crate) const KERNELS: [File; 9] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH, SPREAD, NEXT, DECODER];
 
 pub(crate) const PROBE: File = File { name: "probe.cu", text: include_str!("kernels/probe.cu") };
 
@@ -40,6 +42,10 @@ pub(crate) const PLAN: File = File { name: "plan.cu", text: include_str!("kernel
 pub(crate) const NODES: File = File { name: "nodes.cu", text: include_str!("kernels/nodes.cu") };
 
 pub(crate) const PATH: File = File { name: "path.cu", text: include_str!("kernels/path.cu") };
+
+pub(crate) const SPREAD: File = File { name: "spread.cu", text: include_str!("kernels/spread.cu") };
+
+pub(crate) const NEXT: File = File { name: "next.cu", text: include_str!("kernels/next.cu") };
 
 pub(crate) const DECODER: File = File { name: "decoder.cu", text: include_str!("kernels/decoder.cu") };
 
@@ -54,7 +60,7 @@ pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
     if file.name == PLAN.name {
         return EDGES.iter().map(|edges| vec![*edges]).collect();
     }
-    if file.name == PATH.name || file.name == DECODER.name {
+    if [PATH, SPREAD, NEXT, DECODER].iter().any(|of_format| of_format.name == file.name) {
         return FORMATS.iter().map(|format| vec![*format]).collect();
     }
     let mut variants = Vec::new();

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "path.cuh"
+#include "spread.cuh"
 
 using namespace draftpick;
 
@@ -357,6 +357,114 @@ Answer path(Request& request) {
     return Answer{double(winner), double(stop.depth), double(drawn_on(plans[node], tree.rows[node], stop.choice))};
 }
 
+// What the spread coupling does with it.
+Answer spread(Request& request) {
+    const Tree tree = tree_of(request);
+    const int stride = tree.length + 1;
+    const EdgeGrid grid = spanning(tree.width, tree.anchor, tree.log_lowest);
+    std::vector<NodePlan> plans(tree.rows.size());
+    std::vector<double> prefix(size_t(grid.len));
+    std::vector<Mass> merged(MAX_EDGES);
+    struct State {
+        double weight = 1.0;
+        bool reached = false, settled = false, laid_out = false;
+        Label label;
+        Spread spread;
+    };
+    std::vector<State> states(tree.rows.size());
+    std::vector<SpreadRoom> room(1);
+    auto at = [&](int path, int depth) { return size_t(path * stride + depth); };
+    all_labels(states[0].label);
+    states[0].reached = true;
+    int most = 0;
+    for (int path = 0; path < tree.paths; path++) {
+        for (int t = 0; t < tree.lengths[size_t(path)]; t++) {
+            const size_t node = size_t(tree.nodes[at(path, t)]), child = size_t(tree.nodes[at(path, t + 1)]);
+            State& here = states[node];
+            State& after = states[child];
+            const Mass token = tree.rows[node][size_t(tree.tokens[at(path, t)])];
+            if (after.reached) continue;
+            after.reached = true;
+            if (here.settled) {
+                after.settled = true;
+                after.label = here.label;
+                after.weight = accept_probability(here.weight * token.q, token.p, 1e-13);
+                continue;
+            }
+            NodePlan& plan = plans[node];
+            if (!here.laid_out) {
+                const std::vector<Mass> cells = counted(grid, tree.rows[node]);
+                plan_node(One{}, grid, cells.data(), tree.loss, prefix.data(), merged.data(), plan);
+                if (plan.status != OK) return Answer{};
+                spread_out(One{}, here.label, plan.masses, plan.count, here.weight, drafts(tree.paths), room[0].laying,
+                           here.spread, plan.gains);
+                here.laid_out = true;
+            }
+            const TokenItems items = items_of_token(plan, token.p, token.q);
+            after.weight = accept_probability(here.weight * token.q, selected(items, plan.gains), 1e-13);
+            after.settled = after.weight < LEAST_WEIGHT;
+            if (!label_after(One{}, here.label, here.spread, items, token.p, room[0].parting, after.label)) return Answer{};
+            most = larger(most, after.label.count);
+        }
+    }
+    int winner = 0;
+    double best = -1.0;
+    for (int path = 0; path < tree.paths; path++) {
+        const double label = label_at(states[size_t(tree.nodes[at(path, tree.lengths[size_t(path)])])].label, tree.label[size_t(path)]);
+        if (label > best) {
+            best = label;
+            winner = path;
+        }
+    }
+    const int length = tree.lengths[size_t(winner)];
+    const size_t leaf = size_t(tree.nodes[at(winner, length)]);
+    if (tree.accept[size_t(length)] < states[leaf].weight) return Answer{double(winner), double(length), -1.0, double(most)};
+    for (int t = length - 1; t >= 0; t--) {
+        const size_t node = size_t(tree.nodes[at(winner, t)]);
+        const std::vector<Mass>& row = tree.rows[node];
+        const NodePlan& plan = plans[node];
+        const double weight = states[node].weight;
+        const bool by_class = states[node].laid_out;
+        Left left{0.0, -1, Bounds{0.0, 0.0}};
+        double open = 0.0, cumulative = 0.0;
+        auto mass_in = [&](int of, Mass token) {
+            const bool inside = token.q > 0.0 && class_of(plan.edges(), token.p, token.q) == of;
+            const Mass excess = excess_of(plan, plan.gains, weight, of);
+            return inside ? larger(excess.q * token.q + excess.p * token.p, 0.0) : 0.0;
+        };
+        auto mass = [&](Mass token) { return larger(weight * token.q - token.p, 0.0); };
+        if (by_class) {
+            left = left_of(One{}, plan, plan.gains, weight);
+            if (left.open >= 0) {
+                for (const Mass& token : row) open += mass_in(left.open, token);
+                if (!(left.bounds.least <= open + 1e-12 && open <= left.bounds.most + 1e-12)) return Answer{};
+            }
+            // The known classes are what their tokens add up to.
+            double sum = 0.0;
+            for (const Mass& token : row) {
+                if (!(token.q > 0.0)) continue;
+                const int of = class_of(plan.edges(), token.p, token.q);
+                if (of != left.open) sum += mass_in(of, token);
+            }
+            if (!(fabs(sum - left.known) <= 1e-10)) return Answer{};
+        } else {
+            for (const Mass& token : row) open += mass(token);
+        }
+        const double total = left.known + open;
+        if (!(tree.accept[size_t(t)] < keep_probability(total, weight))) continue;
+        int token;
+        if (by_class) {
+            const ClassChoice choice =
+                class_at(One{}, plan, plan.gains, weight, left.open, open, tree.residual[size_t(t)] * total);
+            token = drawn(row, choice.threshold, [&](Mass token) { return mass_in(choice.of, token); }, cumulative, -1);
+        } else {
+            token = drawn(row, tree.residual[size_t(t)] * total, mass, cumulative, -1);
+        }
+        return Answer{double(winner), double(t), double(token), double(most)};
+    }
+    return Answer{};
+}
+
 // The same for one path by block verification. After the answer: how many decisions the cells alone did not settle.
 Answer chain(Request& request) {
     const Tree tree = tree_of(request);
@@ -409,6 +517,7 @@ int main() {
             case 4: answer = optimal(request); break;
             case 5: answer = path(request); break;
             case 6: answer = chain(request); break;
+            case 7: answer = spread(request); break;
             default: return 2;
         }
         const double size = double(answer.size());

@@ -11,9 +11,9 @@ use super::resident::DeviceRow;
 use crate::decode::{HostSampler, Leaf, SampleError, Sampler, Source};
 use crate::gpu::{
     self, CoinSource, Drawn, Draws, Forest, Format, GpuError, MAX_LENGTH, MAX_PATHS, Outcomes, Pairs, Selections,
-    TokenRule, TokenSelector, TreeVerifier, Trees,
+    TokenRule, TokenSelector, TreeRule, TreeVerifier, Trees,
 };
-use crate::path::{Coins, LogitRow, Outcome, PathCoupling, Purpose, ROOT, Round, RoundCoins, Verifier};
+use crate::path::{Coins, LogitRow, Outcome, PathCoupling, Purpose, ROOT, Round, RoundCoins, SpreadCoupling, Verifier};
 use crate::pmf::{Sampling, Token};
 use crate::rule::Rule;
 
@@ -77,7 +77,7 @@ impl DeviceLaw {
 
 /// Draws and verifies on the GPU: its kernels run in candle's own stream, and tokens alone are copied to the host.
 ///
-/// On the device are [`Verifier::Path`], [`Verifier::Block`], and [`Verifier::Token`] over `maximal` and `kseq`, for up to 16
+/// On the device are [`Verifier::Path`], [`Verifier::Spread`], [`Verifier::Block`], and [`Verifier::Token`] over `maximal` and `kseq`, for up to 16
 /// paths of 32 tokens. For the others the rows of a round are copied to the host:
 /// [`is_on_device`](CudaSampler::is_on_device) tells.
 ///
@@ -95,12 +95,18 @@ pub struct CudaSampler {
 struct Kernels {
     vocab: usize,
     selectors: HashMap<TokenRule, (TokenSelector, Selections)>,
-    verifier: TreeVerifier,
+    trees: HashMap<TreeRule, TreeKernels>,
+    drawer: TreeVerifier,
     drawn: Drawn,
-    outcomes: Outcomes,
-    /// The laws and tokens of `drawn`; the trees, pairs and tokens of a path of `outcomes`.
+    /// The laws and tokens of `drawn`.
     draw_room: [usize; 2],
-    tree_room: [usize; 3],
+}
+
+/// A verifier of trees, and room for what comes out of it: trees, pairs, paths of a tree, tokens of a path.
+struct TreeKernels {
+    verifier: TreeVerifier,
+    outcomes: Outcomes,
+    room: [usize; 4],
 }
 
 type Asked<'r> = (&'r Round<DeviceLaw>, RoundCoins);
@@ -120,21 +126,20 @@ impl CudaSampler {
 
     /// Whether a verifier runs where the rows are.
     pub fn is_on_device(verifier: Verifier) -> bool {
-        is_of_trees(verifier) || token_rule(verifier).is_some()
+        tree_rule(verifier).is_some() || token_rule(verifier).is_some()
     }
 
     fn kernels(&mut self, vocab: usize) -> Result<&mut Kernels, CudaSamplerError> {
         if self.kernels.as_ref().is_none_or(|kernels| kernels.vocab != vocab) {
-            let verifier = TreeVerifier::new(&self.device, Format::F32, vocab)?;
-            let (draw_room, tree_room) = ([16, 16], [1, 128, 8]);
+            let drawer = TreeVerifier::new(&self.device, TreeRule::Path, Format::F32, vocab)?;
+            let draw_room = [16, 16];
             self.kernels = Some(Kernels {
                 vocab,
                 selectors: HashMap::new(),
-                drawn: verifier.drawn(draw_room[0], draw_room[1])?,
-                outcomes: verifier.outcomes(tree_room[0], tree_room[1], tree_room[2])?,
-                verifier,
+                trees: HashMap::new(),
+                drawn: drawer.drawn(draw_room[0], draw_room[1])?,
+                drawer,
                 draw_room,
-                tree_room,
             });
         }
         self.kernels.as_mut().ok_or(CudaSamplerError::NotCuda)
@@ -156,7 +161,7 @@ impl CudaSampler {
         let tokens = coins.len();
         if laws.len() > kernels.draw_room[0] || tokens > kernels.draw_room[1] {
             kernels.draw_room = [laws.len().next_power_of_two(), tokens.next_power_of_two()];
-            kernels.drawn = kernels.verifier.drawn(kernels.draw_room[0], kernels.draw_room[1])?;
+            kernels.drawn = kernels.drawer.drawn(kernels.draw_room[0], kernels.draw_room[1])?;
         }
         // The kernel is given as many coins as there is room for tokens.
         coins.resize(kernels.draw_room[1], 0.0);
@@ -174,7 +179,7 @@ impl CudaSampler {
             first: view(&first_of)?,
             coins: view(&coins_of)?,
         };
-        kernels.verifier.draw(&stream, &draws, &mut kernels.drawn)?;
+        kernels.drawer.draw(&stream, &draws, &mut kernels.drawn)?;
         stream.synchronize()?;
         let drawn = kernels.drawn.tokens.read()?;
         let mut tokens = Vec::with_capacity(laws.len());
@@ -263,19 +268,28 @@ impl CudaSampler {
         Ok(outcomes)
     }
 
-    /// The path coupling, and block verification of one path.
-    fn trees(&mut self, rounds: &[Asked<'_>]) -> Result<Vec<Outcome>, CudaSamplerError> {
+    /// The path or the spread coupling, and block verification of one path.
+    fn trees(&mut self, rule: TreeRule, rounds: &[Asked<'_>]) -> Result<Vec<Outcome>, CudaSamplerError> {
         let (device, stream) = (Device::Cuda(self.candle.clone()), self.stream.clone());
         let nodes = NodeRows::new(rounds)?;
         let forest = Forest::new(rounds.iter().map(|(round, _)| round.tree()));
         let (draft, target) = nodes.tensors()?;
-        let kernels = self.kernels(nodes.vocab)?;
-        let wanted = [forest.trees(), forest.pairs(), forest.length];
-        if wanted.iter().zip(&kernels.tree_room).any(|(wanted, room)| wanted > room) {
-            let room = |i: usize| wanted[i].max(kernels.tree_room[i]).next_power_of_two();
-            kernels.tree_room = [room(0), room(1), room(2).min(MAX_LENGTH)];
-            let [trees, pairs, length] = kernels.tree_room;
-            kernels.outcomes = kernels.verifier.outcomes(trees, pairs, length)?;
+        let gpu = self.device.clone();
+        let kernels = match self.kernels(nodes.vocab)?.trees.entry(rule) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let verifier = TreeVerifier::new(&gpu, rule, Format::F32, nodes.vocab)?;
+                let room = [1, 128, 8, 8];
+                let outcomes = verifier.outcomes(room[0], room[1], room[2], room[3])?;
+                entry.insert(TreeKernels { verifier, outcomes, room })
+            }
+        };
+        let wanted = [forest.trees(), forest.pairs(), forest.paths, forest.length];
+        if wanted.iter().zip(&kernels.room).any(|(wanted, room)| wanted > room) {
+            let room = |i: usize| wanted[i].max(kernels.room[i]).next_power_of_two();
+            kernels.room = [room(0), room(1), room(2), room(3).min(MAX_LENGTH)];
+            let [trees, pairs, paths, length] = kernels.room;
+            kernels.outcomes = kernels.verifier.outcomes(trees, pairs, paths, length)?;
         }
         let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
         let (draft_scale, target_scale) = nodes.scales(rounds, &device)?;
@@ -393,16 +407,22 @@ impl Sampler<DeviceRow> for CudaSampler {
         let one_path = rounds.iter().all(|(round, _)| round.tree().paths().len() == 1);
         match token_rule(verifier) {
             Some(rule) if fits => Ok(self.recursion(rule, rounds)?),
-            None if fits && is_of_trees(verifier) && (one_path || !matches!(verifier, Verifier::Block(_))) => {
-                Ok(self.trees(rounds)?)
-            }
+            None => match tree_rule(verifier) {
+                Some(rule) if fits && (one_path || !matches!(verifier, Verifier::Block(_))) => Ok(self.trees(rule, rounds)?),
+                _ => Self::on_the_host(rounds, verifier),
+            },
             _ => Self::on_the_host(rounds, verifier),
         }
     }
 }
 
-fn is_of_trees(verifier: Verifier) -> bool {
-    matches!(verifier, Verifier::Block(_)) || verifier == Verifier::Path(PathCoupling::default())
+fn tree_rule(verifier: Verifier) -> Option<TreeRule> {
+    match verifier {
+        Verifier::Block(_) => Some(TreeRule::Path),
+        Verifier::Path(path) if path == PathCoupling::default() => Some(TreeRule::Path),
+        Verifier::Spread(spread) if spread == SpreadCoupling::default() => Some(TreeRule::Spread),
+        _ => None,
+    }
 }
 
 fn token_rule(verifier: Verifier) -> Option<TokenRule> {

@@ -16,7 +16,7 @@ namespace draftpick {
 constexpr int MAX_PATHS = 16;
 constexpr int MAX_LENGTH = 32;
 // The ratio edges of a node. `thinned` at the loss of `path::DEFAULT_LOSS` leaves at most 88 of them.
-constexpr int MAX_EDGES = 128;
+constexpr int MAX_EDGES = 96;
 // The segments of a region, a power of 2, and of the free part of a block. Millions of random nests had 15 at most.
 constexpr int MAX_REGION = 64;
 constexpr int MAX_FREE = MAX_REGION + MAX_EDGES;
@@ -28,6 +28,10 @@ struct NodePlan {
     double log_lowest, per_width, undrafted;
     double inverses[MAX_EDGES];
     Mass masses[MAX_EDGES];
+    // The masses of the classes.
+    Mass classes[MAX_EDGES];
+    // Of the spread coupling, once the node is laid out: how many times as often as it is drafted an item is selected.
+    double gains[MAX_EDGES];
     unsigned short kept[MAX_EDGES], edge_of[MAX_EDGES], item_of[MAX_EDGES];
 
     DRAFTPICK_DEVICE Edges edges() const { return Edges{log_lowest, per_width, cells, len, kept, inverses}; }
@@ -45,6 +49,7 @@ DRAFTPICK_DEVICE void plan_node(
     if (status == OK) {
         Items items{0, plan.masses, plan.edge_of, plan.item_of};
         items_of(team, edges, merged, items);
+        for (int c = team.lane(); c < edges.len; c += Team::LANES) plan.classes[c] = merged[c];
         if (team.lane() == 0) {
             plan.len = edges.len;
             plan.count = items.count;

@@ -16,7 +16,7 @@ use crate::kseq::KSeq;
 use crate::layout::{Item, Layout, Segment};
 use crate::optimal::{DEFAULT_CLASSES, OptimalLinear, Precision};
 use crate::path::{
-    Block, Coins, DEFAULT_LOSS, DraftTree, PathCoupling, PathVerifier, Purpose, ROOT, Round, RoundCoins,
+    Block, Coins, DEFAULT_LOSS, DraftTree, PathCoupling, PathVerifier, Purpose, ROOT, Round, RoundCoins, SpreadCoupling,
 };
 use crate::problem::{Laws, Problem};
 use crate::selector::SelectThenAccept;
@@ -376,14 +376,15 @@ fn drafted(seed: u64, most_paths: usize) -> (Round<Pmf>, RoundCoins) {
     (round, coins)
 }
 
-fn request(round: &Round<Pmf>, coins: &RoundCoins) -> Vec<f64> {
+/// What is asked is 5, the path coupling, 6, block verification, or 7, the spread coupling.
+fn request(what: f64, round: &Round<Pmf>, coins: &RoundCoins) -> Vec<f64> {
     let tree = round.tree();
     let paths = tree.paths();
     let k = paths.len();
     let length = paths.iter().map(|nodes| nodes.len() - 1).max().unwrap_or(0);
     let width = Edges::width(DEFAULT_CLASSES, k);
     // As `Pmf::count` and `Nests::nest` have it.
-    let mut request = vec![if k == 1 { 6.0 } else { 5.0 }, k as f64, length as f64, round.vocab() as f64];
+    let mut request = vec![what, k as f64, length as f64, round.vocab() as f64];
     request.extend([width, 0.0, -(k as f64).ln() - 6.0, DEFAULT_LOSS]);
     for nodes in paths {
         request.push((nodes.len() - 1) as f64);
@@ -415,7 +416,8 @@ fn verified_trees_end_the_same() {
     for mut host in Host::both() {
         for seed in 0..1500 {
             let (round, coins) = drafted(seed, if seed % 4 == 0 { 1 } else { 16 });
-            let mut answer = host.ask(request(&round, &coins));
+            let one = round.tree().paths().len() == 1;
+            let mut answer = host.ask(request(if one { 6.0 } else { 5.0 }, &round, &coins));
             let tree = round.tree();
             let verified = match tree.paths() {
                 [_] => Block.verify(&round, &coins),
@@ -443,4 +445,34 @@ fn verified_trees_end_the_same() {
         "{trees} trees, {accepted} tokens accepted, {stopped} stopped at the root, {undecided} not decided by cells"
     );
     assert!(trees == 0 || (accepted > trees / 2 && stopped > trees / 20));
+}
+
+#[test]
+fn spread_trees_end_the_same() {
+    let (mut trees, mut accepted, mut stopped, mut pieces) = (0, 0, 0, 0.0f64);
+    for mut host in Host::both() {
+        for seed in 0..1500 {
+            let (round, coins) = drafted(seed, 16);
+            let tree = round.tree();
+            if tree.paths().len() == 1 {
+                continue;
+            }
+            let mut answer = host.ask(request(7.0, &round, &coins));
+            let outcome = SpreadCoupling::default().verify(&round, &coins).unwrap();
+            let (path, depth, next) = (answer.next() as usize, answer.next() as usize, answer.next());
+            let node = tree.paths()[path][depth];
+            assert_eq!(node, outcome.node, "seed {seed}");
+            if depth == tree.paths()[path].len() - 1 {
+                assert_eq!(next, -1.0, "seed {seed}");
+            } else {
+                assert_eq!(Some(next as u32), outcome.next, "seed {seed}");
+            }
+            pieces = pieces.max(answer.next());
+            answer.end();
+            (trees, accepted, stopped) =
+                (trees + 1, accepted + depth, stopped + usize::from(depth == 0 && ROOT == node));
+        }
+    }
+    println!("{trees} trees, {accepted} tokens accepted, {stopped} stopped at the root, {pieces} pieces of a law at most");
+    assert!(trees == 0 || (accepted > trees / 2 && stopped > trees / 40));
 }
