@@ -3,10 +3,12 @@
 `load(DIR)` looks in a directory for what was taken out of their packages (nothing of it is part of this repository):
 
 - `vllm_rejection_sampler.py`: `vllm/v1/sample/rejection_sampler.py` of the vLLM wheel; its two Triton kernels are used.
+- `sglang_reject_sampling.py`: `sglang/kernels/ops/speculative/reject_sampling.py` of the SGLang wheel; its Triton kernel, by
+  tokens and by blocks.
 - `libflashinfer_chain.so`: built from `flashinfer_chain.cu` beside this file and the headers of the flashinfer-python
   wheel.
 
-Both take probabilities. A figure named after the program holds the two softmaxes that make them, one with `kernels` in
+All take probabilities. A figure named after the program holds the two softmaxes that make them, one with `kernels` in
 its name does not.
 """
 
@@ -23,6 +25,11 @@ def load(directory):
     if (path := directory / "vllm_rejection_sampler.py").exists():
         vllm = triton_kernels(path, ["rejection_random_sample_kernel", "sample_recovered_tokens_kernel"])
         found += [("vllm", lambda *call: vllm_chain(vllm, True, *call)), ("vllm-kernels", lambda *call: vllm_chain(vllm, False, *call))]
+    if (path := directory / "sglang_reject_sampling.py").exists():
+        sglang = loaded(path, "sglang_reject_sampling")
+        for name, blocks in (("sglang", False), ("sglang-block", True)):
+            found += [(name, lambda *call, b=blocks: sglang_chain(sglang, b, True, *call)),
+                      (f"{name}-kernel", lambda *call, b=blocks: sglang_chain(sglang, b, False, *call))]
     if (path := directory / "libflashinfer_chain.so").exists():
         library = ctypes.CDLL(str(path))
         found += [("flashinfer", lambda *call: flashinfer_chain(library, True, *call)),
@@ -41,10 +48,14 @@ def triton_kernels(path, names):
         decorated.append(f"@triton.jit{greedy}\n{part}\n")
     module = path.with_name("vllm_kernels.py")
     module.write_text("import triton\nimport triton.language as tl\n\n\n" + "\n\n".join(decorated))
-    spec = importlib.util.spec_from_file_location("vllm_kernels", module)
-    kernels = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(kernels)
-    return kernels
+    return loaded(module, "vllm_kernels")
+
+
+def loaded(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def probabilities(inputs):
@@ -112,5 +123,33 @@ def flashinfer_chain(library, softmaxes, all_inputs, pairs, positions, vocab, dt
         if library.flashinfer_chain(*addresses, batch, positions - 1, vocab, stream):
             raise RuntimeError("flashinfer")
         return output
+
+    return call
+
+
+def sglang_chain(module, blocks, softmaxes, all_inputs, pairs, positions, vocab, dtype):
+    # As FlashInfer's: one draft fewer than target positions.
+    if too_large(all_inputs, softmaxes) or positions < 2:
+        return None
+    batch = pairs // positions
+    places = torch.arange(pairs, device="cuda").view(batch, positions)
+    predicts = torch.zeros(pairs, device="cuda", dtype=torch.int32)
+    index = torch.full((batch, positions), -1, device="cuda", dtype=torch.int32)
+    accepted = torch.zeros(batch, device="cuda", dtype=torch.int32)
+
+    def split(inputs):
+        drafts = inputs.draft.unflatten(0, (batch, positions))[:, :-1].float()
+        return torch.softmax(drafts, -1), torch.softmax(inputs.target.float(), -1).view(batch, positions, vocab)
+
+    ready = {} if softmaxes else {id(inputs): split(inputs) for inputs in all_inputs}
+
+    def call(inputs):
+        p, q = ready.get(id(inputs)) or split(inputs)
+        drafts = inputs.tokens[:, 0].long().view(batch, positions).roll(1, 1)
+        coins = torch.rand((batch, positions), device="cuda")
+        module.chain_speculative_sampling_triton(
+            predicts, index, accepted, drafts, places, None, None, coins, coins[:, -1].contiguous(), q, p, 1.0, 1.0, True,
+            block_verification=blocks)
+        return predicts
 
     return call

@@ -115,7 +115,7 @@ class Verifier:
 def borrowed(address, count):
     """Numbers in device memory that another library owns."""
     class Holder:
-        __cuda_array_interface__ = {"shape": (count,), "typestr": "<i4", "data": (address, True), "version": 3, "strides": None}
+        __cuda_array_interface__ = {"shape": (count,), "typestr": "<i4", "data": (address, False), "version": 3, "strides": None}
 
     return torch.as_tensor(Holder(), device="cuda")
 

@@ -370,7 +370,9 @@ impl TreeVerifier {
         // One path has a warp for each of its nodes.
         let warps = if trees.paths > 1 { trees.paths.min(MOST_WARPS) } else { MOST_WARPS };
         let [of_tree, of_path, of_warp] = self.room.walk;
-        let shared = of_tree + trees.paths * of_path + warps * of_warp;
+        let fixed = of_tree + trees.paths * of_path;
+        let warps = warps.min((self.device.shared_limit() as usize).saturating_sub(fixed) / of_warp).max(1);
+        let shared = fixed + warps * of_warp;
         self.walk.launch(stream, shape(trees.trees, 32 * warps as u32, shared), &args)?;
         self.draw.launch(stream, shape(trees.trees * splits, DRAW_THREADS, 0), &args)
     }

@@ -441,30 +441,22 @@ impl Spread {
         (device.shared_of_multiprocessor() as usize / (self.shared + 1024)).min(BLOCKS_AT_ONCE)
     }
 
-    /// The spread with the most pairs at a time; where there are few pairs, one that spreads them further. Where chunks
-    /// are not `resident` in shared memory, the widest.
+    /// As many blocks of a multiprocessor at a time as can be, and then the fewest for a pair; where there are few pairs, one
+    /// that spreads them further. Where chunks are not `resident` in shared memory, the widest.
     pub fn chosen(device: &Device, resident: bool, counts: usize, format: Format, vocab: usize, pairs: usize) -> Self {
         let widest = device.widest_cluster();
         let of = |cluster| Spread::of(counts, format, vocab, cluster);
         if !resident {
             return Spread { shared: Spread::fixed(counts, Format::F32, of(widest).chunk), ..of(widest) };
         }
-        let limit = device.shared_limit() as usize;
-        let clusters = || [1usize, 2, 4, 8, 16].into_iter().filter(|&cluster| cluster <= widest);
-        let fits = |cluster: &usize| of(*cluster).shared <= limit;
-        // Pairs at a time, in 16ths of a multiprocessor's.
-        let at_a_time = |cluster: usize| of(cluster).at_once(device) * 16 / cluster;
-        let mut best = widest;
-        for cluster in clusters().filter(fits) {
-            if best == widest || at_a_time(cluster) > at_a_time(best) {
+        let at_once = |cluster: usize| of(cluster).at_once(device);
+        let mut best = (1..widest).rev().fold(widest, |best, cluster| {
+            if at_once(cluster) >= at_once(best) { cluster } else { best }
+        });
+        for cluster in best + 1..=widest {
+            if cluster * pairs <= device.multiprocessors() as usize && of(cluster).chunk >= LEAST_CHUNK {
                 best = cluster;
             }
-        }
-        while 2 * best <= widest
-            && 2 * best * pairs <= device.multiprocessors() as usize
-            && of(2 * best).chunk >= LEAST_CHUNK
-        {
-            best *= 2;
         }
         of(best)
     }

@@ -368,13 +368,15 @@ Answer spread(Request& request) {
     struct State {
         double weight = 1.0;
         bool reached = false, settled = false, laid_out = false;
-        Label label;
+        Piece few[FEW_PIECES];
+        Label many;
+        LabelView label;
         Spread spread;
     };
     std::vector<State> states(tree.rows.size());
     std::vector<SpreadRoom> room(1);
     auto at = [&](int path, int depth) { return size_t(path * stride + depth); };
-    all_labels(states[0].label);
+    states[0].label = all_labels(states[0].few);
     states[0].reached = true;
     int most = 0;
     for (int path = 0; path < tree.paths; path++) {
@@ -403,7 +405,8 @@ Answer spread(Request& request) {
             const TokenItems items = items_of_token(plan, token.p, token.q);
             after.weight = accept_probability(here.weight * token.q, selected(items, plan.gains), 1e-13);
             after.settled = after.weight < LEAST_WEIGHT;
-            if (!label_after(One{}, here.label, here.spread, items, token.p, room[0].parting, after.label)) return Answer{};
+            after.label = label_after(One{}, here.label, here.spread, items, token.p, room[0].parting, after.few, after.many);
+            if (after.label.count == 0) return Answer{};
             most = larger(most, after.label.count);
         }
     }

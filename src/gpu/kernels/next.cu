@@ -53,6 +53,20 @@ __device__ __forceinline__ float exp_from(float logit, Reference from) {
     return x > -87.0f ? fmaf(y, low * 0.6931472f, y) : 0.0f;
 }
 
+// The same in three instructions, relative 1e-6: `share` makes up for what the rounding of the shift leaves.
+struct PowerShift {
+    float shift, share;
+};
+
+__device__ __forceinline__ PowerShift shift_of(double reference) {
+    const float shift = -(float)(reference * 1.4426950408889634);
+    return PowerShift{shift, (float)exp_of(-(reference * (double)LOG2_E + (double)shift) * 0.6931471805599453)};
+}
+
+__device__ __forceinline__ float power_from(float logit, PowerShift by) {
+    return exp2_fast(fmaf(logit, LOG2_E, by.shift)) * by.share;
+}
+
 // The logits of a lane's tokens in a tile, as they are in memory.
 struct Raw {
     uint4 bits;
@@ -90,7 +104,12 @@ __device__ __forceinline__ RowView view_of(const Logit* row, const float* scale,
     return RowView{row, scale ? scale[pair] : 1.0f, least ? least[pair] : -INF, vocab, ((unsigned long long)row & 15) == 0};
 }
 
-// A law that a token is drawn from, tile by tile: `sum` is a warp's sum over a tile, of one law, or of two of which the
+__device__ __forceinline__ float sum_of_lanes(float x) {
+    for (int step = 16; step > 0; step >>= 1) x += __shfl_xor_sync(~0u, x, step);
+    return x;
+}
+
+// A law that a token is drawn from, tile by tile, in f32 where it is of two rows; in the tile where the token is, in f64: `sum` is a warp's sum over a tile, of one law, or of two of which the
 // second follows the first. Those of the target alone are relative to the tile's largest logit, which comes second.
 // `mass` is that of one token.
 struct TargetLaw {
@@ -123,6 +142,7 @@ struct TargetLaw {
 struct PairView {
     RowView draft, target;
     Reference draft_sum, target_sum;
+    PowerShift draft_shift, target_shift;
 
     struct Loaded {
         Raw draft, target;
@@ -131,6 +151,9 @@ struct PairView {
     __device__ __forceinline__ Mass mass(float d, float t) const {
         return Mass{(double)exp_from(d, draft_sum), (double)exp_from(t, target_sum)};
     }
+    // The masses of a token as the sums over tiles have them: to a few roundings of the exponent.
+    __device__ __forceinline__ float p(float d) const { return power_from(d, draft_shift); }
+    __device__ __forceinline__ float q(float t) const { return power_from(t, target_shift); }
 };
 
 __device__ __forceinline__ PairView pair_at(const Trees& trees, int pair) {
@@ -139,7 +162,8 @@ __device__ __forceinline__ PairView pair_at(const Trees& trees, int pair) {
                             trees.draft_least, pair, trees.vocab),
                     view_of(row_at(trees.target, trees.target_stride, trees.target_rows, pair), trees.target_scale,
                             trees.target_least, pair, trees.vocab),
-                    reference(row.draft_log_sum), reference(row.target_log_sum)};
+                    reference(row.draft_log_sum), reference(row.target_log_sum), shift_of(row.draft_log_sum),
+                    shift_of(row.target_log_sum)};
 }
 
 // (P_t q - p)+.
@@ -154,10 +178,10 @@ struct ResidualLaw {
         float d[WIDE], t[WIDE];
         rows.draft.widened(loaded.draft, d);
         rows.target.widened(loaded.target, t);
-        double sum = 0.0;
+        float sum = 0.0f;
 #pragma unroll
-        for (int j = 0; j < WIDE; j++) sum += of(rows.mass(d[j], t[j]));
-        return make_double2(warp_sum(sum), 0.0);
+        for (int j = 0; j < WIDE; j++) sum += fmaxf(fmaf((float)weight, rows.q(t[j]), -rows.p(d[j])), 0.0f);
+        return make_double2((double)sum_of_lanes(sum), 0.0);
     }
     __device__ __forceinline__ double mass(int token, int, double) const {
         return of(rows.mass(rows.draft.one(token), rows.target.one(token)));
@@ -171,28 +195,44 @@ __device__ __forceinline__ int cell_of(float d, float t, float per_width, int fi
     return max(0, min(number - first + 1, last));
 }
 
-// The sums over a tile of a law on the tokens of two stretches of cells.
+// The sums over a tile of a law on the tokens of two stretches of cells, the second right above the first or elsewhere.
 template <class Law>
-__device__ __forceinline__ double2 sum_of_two(const Law& law, const PairView::Loaded& loaded) {
+__device__ __forceinline__ double2 sum_of_two(const Law& law, const PairView::Loaded& loaded, int at) {
     float d[WIDE], t[WIDE];
     law.rows.draft.widened(loaded.draft, d);
     law.rows.target.widened(loaded.target, t);
-    double sums[2] = {0.0, 0.0};
-    bool some = false;
+    // Most classes hold few tokens: each lane takes its next.
+    unsigned below = 0, inside = 0;
 #pragma unroll
     for (int j = 0; j < WIDE; j++) {
         const int here = cell_of(d[j], t[j], law.per_width, law.first, law.last);
-        const bool below = here >= law.from[0] && here <= law.to[0];
-        const bool inside = below || (here >= law.from[1] && here <= law.to[1]);
-        // Most classes hold few tokens: where no lane has one there is nothing to compute.
-        if (!__any_sync(~0u, inside)) continue;
-        some = true;
-        const double mass = inside ? law.of(d[j], t[j], below ? 0 : 1) : 0.0;
-        sums[0] += below ? mass : 0.0;
-        sums[1] += below ? 0.0 : mass;
+        const unsigned first = here >= law.from[0] && here <= law.to[0] ? 1u << j : 0u;
+        below |= first;
+        inside |= here >= law.from[1] && here <= law.to[1] ? 1u << j : first;
     }
-    if (!some) return make_double2(0.0, 0.0);
-    return make_double2(warp_sum(sums[0]), warp_sum(sums[1]));
+    float sums[2] = {0.0f, 0.0f};
+    if (__all_sync(~0u, inside == (1u << WIDE) - 1)) {
+        // Equal or uniform rows.
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) {
+            const bool first = below >> j & 1u;
+            const float mass = law.roughly_of(law.rows.p(d[j]), law.rows.q(t[j]), first ? 0 : 1);
+            sums[0] += first ? mass : 0.0f;
+            sums[1] += first ? 0.0f : mass;
+        }
+    } else {
+        if (!__any_sync(~0u, inside != 0)) return make_double2(0.0, 0.0);
+        while (inside) {
+            const int j = __ffs((int)inside) - 1;
+            inside &= inside - 1;
+            const bool first = below >> j & 1u;
+            const float mass = law.roughly_of(law.rows.p(law.rows.draft.one(at + j)), law.rows.q(law.rows.target.one(at + j)), first ? 0 : 1);
+            sums[0] += first ? mass : 0.0f;
+            sums[1] += first ? 0.0f : mass;
+        }
+        __syncwarp();
+    }
+    return make_double2((double)sum_of_lanes(sums[0]), (double)sum_of_lanes(sums[1]));
 }
 
 // The tokens of a ratio edge by their draft mass on it: those of the class below the edge, then those of the one above.
@@ -208,7 +248,16 @@ struct EdgeLaw {
 
     typedef PairView::Loaded Loaded;
     __device__ __forceinline__ Loaded load(int at) const { return rows.load(at); }
-    // What a token has on the edge as one of class `part`.
+    // What a token has on the edge as one of class `part`, in f32.
+    __device__ __forceinline__ float roughly_of(float p, float q, int part) const {
+        if (!(q > 0.0f)) return 0.0f;
+        if (undrafted) return fmaxf(q - p * (float)low[0], 0.0f);
+        if (part == 0 && lowest) return p;
+        const float upper = part == 0 ? (p * (float)high[0] - q) * (float)per[0] : (p * (float)high[1] - q) * (float)per[1];
+        const float on_upper = fminf(fmaxf(upper, 0.0f), p);
+        return part == 0 ? on_upper : p - on_upper;
+    }
+    // The same in f64.
     __device__ __forceinline__ double of(float d, float t, int part) const {
         const Mass token = rows.mass(d, t);
         if (!(token.q > 0.0)) return 0.0;
@@ -218,13 +267,14 @@ struct EdgeLaw {
         const double on_upper = clamped(upper, 0.0, token.p);
         return part == 0 ? on_upper : token.p - on_upper;
     }
-    __device__ __forceinline__ double2 sum(const Loaded& loaded, int) const {
-        return sum_of_two(*this, loaded);
+    __device__ __forceinline__ double2 sum(const Loaded& loaded, int at) const {
+        return sum_of_two(*this, loaded, at);
     }
     __device__ __forceinline__ double mass(int token, int part, double) const {
         const float d = rows.draft.one(token), t = rows.target.one(token);
         const int here = cell_of(d, t, per_width, first, last);
-        return here >= from[part] && here <= to[part] ? of(d, t, part) : 0.0;
+        const int least = part == 0 ? from[0] : from[1], most = part == 0 ? to[0] : to[1];
+        return here >= least && here <= most ? of(d, t, part) : 0.0;
     }
 };
 
@@ -238,17 +288,23 @@ struct ClassLaw {
 
     typedef PairView::Loaded Loaded;
     __device__ __forceinline__ Loaded load(int at) const { return rows.load(at); }
+    __device__ __forceinline__ float roughly_of(float p, float q, int part) const {
+        const float of_q = (float)(part == 0 ? excess[0].q : excess[1].q), of_p = (float)(part == 0 ? excess[0].p : excess[1].p);
+        return q > 0.0f ? fmaxf(fmaf(q, of_q, p * of_p), 0.0f) : 0.0f;
+    }
     __device__ __forceinline__ double of(float d, float t, int part) const {
         const Mass token = rows.mass(d, t);
-        return token.q > 0.0 ? fmax(token.q * excess[part].q + token.p * excess[part].p, 0.0) : 0.0;
+        const double of_q = part == 0 ? excess[0].q : excess[1].q, of_p = part == 0 ? excess[0].p : excess[1].p;
+        return token.q > 0.0 ? fmax(token.q * of_q + token.p * of_p, 0.0) : 0.0;
     }
-    __device__ __forceinline__ double2 sum(const Loaded& loaded, int) const {
-        return sum_of_two(*this, loaded);
+    __device__ __forceinline__ double2 sum(const Loaded& loaded, int at) const {
+        return sum_of_two(*this, loaded, at);
     }
     __device__ __forceinline__ double mass(int token, int part, double) const {
         const float d = rows.draft.one(token), t = rows.target.one(token);
         const int here = cell_of(d, t, per_width, first, last);
-        return here >= from[part] && here <= to[part] ? of(d, t, part) : 0.0;
+        const int least = part == 0 ? from[0] : from[1], most = part == 0 ? to[0] : to[1];
+        return here >= least && here <= most ? of(d, t, part) : 0.0;
     }
 };
 

@@ -13,19 +13,22 @@ struct SpreadTree {
     int leader[MAX_PATHS], child[MAX_PATHS];
     // Where labels tell no more apart, as a depth.
     int settled[MAX_PATHS];
+    // The law of labels of the node before which a leader is, by even and odd depths.
+    LabelView laws[2][MAX_PATHS];
     // The ends of each path's law of labels, and, once that is the last one, its label.
     double bottom[MAX_PATHS], top[MAX_PATHS], label[MAX_PATHS];
     double weights[MAX_PATHS * NODES];  // P_t
+    TokenItems items[MAX_PATHS * MAX_LENGTH];
 };
 
 __device__ __noinline__ void walk(const Trees& trees, const Tree& tree, int index, int longest, SpreadTree& room,
-                                  Spread* spreads, SpreadRoom* rooms, Outcome& outcome) {
+                                  Spread* spreads, SpreadRoom* rooms, Piece* few, Outcome& outcome) {
     const Warp warp;
     const TreeRows& rows = room.rows;
     const int thread = threadIdx.x, own = thread / 32, warps = blockDim.x / 32, lane = warp.lane();
     const Drafts n = drafts(__popc(rows.paths));
-    Label* labels[2] = {trees.labels + (long long)index * 2 * trees.paths, nullptr};
-    labels[1] = labels[0] + trees.paths;
+    // Of each path by even and odd depths; those of few pieces are in shared memory.
+    Label* labels = trees.labels + (long long)index * 2 * trees.paths;
     const int first = __ffs((int)rows.paths) - 1;
     if (thread < MAX_PATHS) {
         room.leader[thread] = first;
@@ -35,10 +38,17 @@ __device__ __noinline__ void walk(const Trees& trees, const Tree& tree, int inde
         room.weights[thread * NODES] = 1.0;
         if (rows.lengths[thread] == 0) room.label[thread] = tree.coin(COIN_LABEL, longest, thread);
     }
+    // The items of all drafted tokens at once: the way down waits for each of them.
+    for (int i = thread; i < trees.paths * longest; i += blockDim.x) {
+        const int path = i / longest, depth = i % longest;
+        if (depth >= rows.lengths[path]) continue;
+        const Mass token = rows.drafted[path * MAX_LENGTH + depth];
+        room.items[path * MAX_LENGTH + depth] = items_of_token(trees.plans[rows.nodes[path * NODES + depth]], token.p, token.q);
+    }
     if (thread == 0) {
         room.alive = rows.paths;
         room.status = OK;
-        all_labels(labels[0][first]);
+        room.laws[0][first] = all_labels(few + first * FEW_PIECES);
     }
     __syncthreads();
     for (int depth = 0; depth < longest; depth++) {
@@ -52,7 +62,7 @@ __device__ __noinline__ void walk(const Trees& trees, const Tree& tree, int inde
         for (int w = 0; w < trees.paths; w++) {
             if (!(steps >> w & 1u) || room.leader[w] != w || rank++ % warps != own) continue;
             NodePlan& plan = trees.plans[rows.nodes[w * NODES + depth]];
-            spread_out(warp, labels[depth & 1][w], plan.masses, plan.count, room.weights[w * NODES + depth], n,
+            spread_out(warp, room.laws[depth & 1][w], plan.masses, plan.count, room.weights[w * NODES + depth], n,
                        rooms[own].laying, spreads[w], plan.gains);
         }
         if (thread < trees.paths) {
@@ -69,14 +79,14 @@ __device__ __noinline__ void walk(const Trees& trees, const Tree& tree, int inde
         for (int w = 0; w < trees.paths; w++) {
             if (!(steps >> w & 1u) || room.child[w] != w || rank++ % warps != own) continue;
             const int leader = room.leader[w];
-            const NodePlan& plan = trees.plans[rows.nodes[w * NODES + depth]];
             const Mass token = rows.drafted[w * MAX_LENGTH + depth];
-            const TokenItems items = items_of_token(plan, token.p, token.q);
-            const double weight = accept_probability(room.weights[w * NODES + depth] * token.q, selected(items, plan.gains), 1e-6);
-            Label& after = labels[depth + 1 & 1][w];
-            const bool fits =
-                label_after(warp, labels[depth & 1][leader], spreads[leader], items, token.p, rooms[own].parting, after);
-            if (!fits) {
+            const TokenItems items = room.items[w * MAX_LENGTH + depth];
+            const double weight = accept_probability(room.weights[w * NODES + depth] * token.q, selected(items, spreads[leader].gains), 1e-6);
+            const int to = (depth + 1 & 1) * trees.paths + w;
+            const LabelView after = label_after(warp, room.laws[depth & 1][leader], spreads[leader], items, token.p, rooms[own].parting,
+                                                few + to * FEW_PIECES, labels[to]);
+            if (lane == 0) room.laws[depth + 1 & 1][w] = after;
+            if (after.count == 0) {
                 if (lane == 0) room.status = TOO_MANY_SEGMENTS;
                 continue;
             }
@@ -144,12 +154,13 @@ __device__ __noinline__ void walk(const Trees& trees, const Tree& tree, int inde
     stop_on(trees, tree, index, winner, rows, outcome);
 }
 
-// Dynamic shared memory: a SpreadTree, a Spread for each path and a SpreadRoom for each warp.
+// Dynamic shared memory: a SpreadTree, a Spread and two laws of few pieces for each path, a SpreadRoom for each warp.
 extern "C" __global__ void walk_spread(const __grid_constant__ Trees trees) {
     extern __shared__ __align__(16) char shared[];
     SpreadTree& room = *reinterpret_cast<SpreadTree*>(shared);
     Spread* spreads = reinterpret_cast<Spread*>(shared + (sizeof(SpreadTree) + 15) / 16 * 16);
-    SpreadRoom* rooms = reinterpret_cast<SpreadRoom*>(spreads + trees.paths);
+    Piece* few = reinterpret_cast<Piece*>(spreads + trees.paths);
+    SpreadRoom* rooms = reinterpret_cast<SpreadRoom*>(few + 2 * trees.paths * FEW_PIECES);
     const int index = blockIdx.x;
     const Tree tree = tree_at(trees, index);
     const int longest = open_tree(trees, tree, room.rows);
@@ -157,7 +168,7 @@ extern "C" __global__ void walk_spread(const __grid_constant__ Trees trees) {
     if (outcome.flags == 0 && __popc(room.rows.paths) == 1) {
         walk_chain(trees, tree, index, room.rows, outcome);
     } else if (outcome.flags == 0) {
-        walk(trees, tree, index, longest, room, spreads, rooms, outcome);
+        walk(trees, tree, index, longest, room, spreads, rooms, few, outcome);
     }
     leave(trees, index, outcome);
 }
@@ -165,7 +176,7 @@ extern "C" __global__ void walk_spread(const __grid_constant__ Trees trees) {
 // The sizes of what the host makes room for.
 extern "C" __global__ void spread_room(int* out) {
     out[0] = ((int)sizeof(SpreadTree) + 15) / 16 * 16;
-    out[1] = (int)sizeof(Spread);
+    out[1] = (int)(sizeof(Spread) + 2 * FEW_PIECES * sizeof(Piece));
     out[2] = (int)sizeof(SpreadRoom);
     out[3] = (int)sizeof(Label);
 }

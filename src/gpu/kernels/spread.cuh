@@ -28,19 +28,38 @@ struct Piece {
     double mass, upto;
 };
 
-// A law of labels, from the lowest up.
+// Room for a law of labels.
 struct Label {
-    int count;
     Piece pieces[MAX_PIECES];
 };
 
-DRAFTPICK_DEVICE void all_labels(Label& label) {
-    label.count = 1;
-    label.pieces[0] = Piece{Segment{0.0, 1.0}, 1.0, 1.0};
+// A law of labels, from the lowest up.
+struct LabelView {
+    const Piece* pieces;
+    int count;
+};
+
+// All labels alike.
+DRAFTPICK_DEVICE LabelView all_labels(Piece* few) {
+    few[0] = Piece{Segment{0.0, 1.0}, 1.0, 1.0};
+    return LabelView{few, 1};
+}
+
+// a/b, but for the last digits.
+DRAFTPICK_DEVICE double ratio(double a, double b) {
+#ifdef __CUDACC__
+    double inverse;
+    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(b));
+    inverse = fma(fma(-b, inverse, 1.0), inverse, inverse);
+    inverse = fma(fma(-b, inverse, 1.0), inverse, inverse);
+    return b > 1e-290 && b < 1e290 ? a * inverse : a / b;
+#else
+    return a / b;
+#endif
 }
 
 // The piece of a place, a number in [0, 1).
-DRAFTPICK_DEVICE int piece_at(const Label& label, double place) {
+DRAFTPICK_DEVICE int piece_at(const LabelView& label, double place) {
     int low = 0, high = label.count - 1;
     while (low < high) {
         const int middle = (low + high) / 2;
@@ -53,10 +72,10 @@ DRAFTPICK_DEVICE int piece_at(const Label& label, double place) {
     return low;
 }
 
-DRAFTPICK_DEVICE double highest_label(const Label& label) { return top(label.pieces[label.count - 1].segment); }
+DRAFTPICK_DEVICE double highest_label(const LabelView& label) { return top(label.pieces[label.count - 1].segment); }
 
 // The label at the place `coin`.
-DRAFTPICK_DEVICE double label_at(const Label& label, double coin) {
+DRAFTPICK_DEVICE double label_at(const LabelView& label, double coin) {
     const Piece here = label.pieces[piece_at(label, coin)];
     const double at = coin - (here.upto - here.mass);
     if (!(coin < here.upto)) return highest_label(label);
@@ -66,7 +85,7 @@ DRAFTPICK_DEVICE double label_at(const Label& label, double coin) {
 // Walks over `len` places from `place` on and calls `visit` with what is passed of each piece: its labels, and how many
 // places.
 template <class Visit>
-DRAFTPICK_DEVICE void pass(const Label& label, double place, double len, const Visit& visit) {
+DRAFTPICK_DEVICE void pass(const LabelView& label, double place, double len, const Visit& visit) {
     int piece = piece_at(label, place);
     double left = len;
     bool is_first = true;
@@ -76,8 +95,8 @@ DRAFTPICK_DEVICE void pass(const Label& label, double place, double len, const V
         const bool is_last = piece + 1 == label.count;
         const double taken = is_last ? left : smaller(left, here.mass - at);
         // Rounding may step over the piece's end.
-        const double from = smaller(at / here.mass, 1.0);
-        const double share = smaller(taken / here.mass, 1.0 - from);
+        const double from = is_first ? smaller(ratio(at, here.mass), 1.0) : 0.0;
+        const double share = smaller(ratio(taken, here.mass), 1.0 - from);
         visit(Segment{here.segment.lo + from * here.segment.len, share * here.segment.len}, taken);
         left -= taken;
         if (is_last || !(left > 0.0)) return;
@@ -106,22 +125,30 @@ struct Stretch {
     int parent, unused;
 };
 
-// The laws of places of a node's items: the stretches, and the innermost of each item.
+// The laws of places of a node's items: the stretches, and the innermost of each item; the gains once more.
 struct Spread {
     int count;
     unsigned short innermost[MAX_EDGES];
     Stretch stretches[MAX_STRETCHES];
+    double gains[MAX_EDGES];
 };
+
+// A law of up to so many pieces has them where the team is.
+constexpr int FEW_PIECES = 48;
 
 // Scratch of a layout.
 struct LayingRoom {
-    double p[MAX_EDGES], w[MAX_EDGES];
+    double p[MAX_EDGES], q[MAX_EDGES], w[MAX_EDGES];
     Task tasks[MAX_EDGES];
 };
 
 // Scratch of a child.
 struct PartingRoom {
-    double lo[MAX_AROUND], len[MAX_AROUND], share[MAX_AROUND];
+    // The stretches around the token's two items, those of the second from the back.
+    unsigned short around[MAX_AROUND];
+    int counts[2];
+    // Their lower ends, then their upper ends; their shares for each place, and their lengths.
+    double ends[2 * MAX_AROUND], density[MAX_AROUND], len[MAX_AROUND];
     double cuts[2 * MAX_AROUND], parts[2 * MAX_AROUND];
 };
 
@@ -141,39 +168,39 @@ DRAFTPICK_DEVICE int lane_of_least(const Team& team, bool has, double value) {
 // selected.
 template <class Team>
 DRAFTPICK_CALL void spread_out(
-    const Team& team, const Label& label, const Mass* items, int count, double weight, Drafts n, LayingRoom& room,
+    const Team& team, const LabelView& label, const Mass* items, int count, double weight, Drafts n, LayingRoom& room,
     Spread& spread, double* gains
 ) {
     const int each = (count + Team::LANES - 1) / Team::LANES;
     const int begin = smaller(team.lane() * each, count), end = smaller(begin + each, count);
-    double sum = 0.0;
-    for (int i = begin; i < end; i++) sum += items[i].p;
-    const double total = team.sum(sum);
+    double sum = 0.0, q = 0.0;
+    for (int i = begin; i < end; i++) {
+        sum += room.p[i] = items[i].p;
+        q += room.q[i] = items[i].q;
+    }
+    const double per_total = 1.0 / team.sum(sum);
+    team.sync();
     sum = 0.0;
-    for (int i = begin; i < end; i++) sum += room.p[i] = items[i].p / total;
+    for (int i = begin; i < end; i++) sum += room.p[i] *= per_total;
     double place = team.scan(sum) - sum, won = 0.0;
     for (int i = begin; i < end; i++) {
         double w = 0.0;
-        pass(label, place, room.p[i], [&](Segment labels, double places) {
-            w += places * mean_density(labels.lo, top(labels), n);
+        pass(label, place, room.p[i], [&](Segment passed, double places) {
+            w += places * mean_density(passed.lo, top(passed), n);
         });
         room.w[i] = w;
         won += w;
         place += room.p[i];
     }
-    won = team.sum(won);
-    double q = 0.0, w = 0.0;
-    for (int i = begin; i < end; i++) {
-        room.w[i] /= won;
-        w += room.w[i];
-        q += items[i].q;
-    }
+    const double per_won = 1.0 / team.sum(won);
+    double w = 0.0;
+    for (int i = begin; i < end; i++) w += room.w[i] *= per_won;
     // H: how many items, and their places.
     double at_p = team.scan(sum) - sum, at_q = team.scan(q) - q, at_w = team.scan(w) - w, loss = 0.0, over_p = 0.0;
     int over = 0;
     for (int i = begin; i < end; i++) {
         at_p += room.p[i];
-        at_q += items[i].q;
+        at_q += room.q[i];
         at_w += room.w[i];
         if (weight * at_q - at_w < loss) {
             loss = weight * at_q - at_w;
@@ -196,7 +223,7 @@ DRAFTPICK_CALL void spread_out(
         const int items_each = (task.end - first + Team::LANES - 1) / Team::LANES;
         const int from = smaller(first + team.lane() * items_each, int(task.end));
         const int to = smaller(from + items_each, int(task.end));
-        auto wanted = [&](int i) { return task.of_q * items[i].q - task.of_p * room.p[i]; };
+        auto wanted = [&](int i) { return task.of_q * room.q[i] - task.of_p * room.p[i]; };
         double len = 0.0, mass = 0.0, all = 0.0;
         for (int i = from; i < to; i++) {
             len += room.p[i];
@@ -208,7 +235,7 @@ DRAFTPICK_CALL void spread_out(
         len = team.from(len_upto, Team::LANES - 1);
         mass = team.from(mass_upto, Team::LANES - 1);
         all = team.from(all_upto, Team::LANES - 1);
-        const double mean = mass / len;
+        const double mean = ratio(mass, len);
         double even = 1.0, tight_places = 0.0;
         int tight = -1;
         for (int i = from; i < smaller(to, task.end - 1); i++) {
@@ -219,7 +246,7 @@ DRAFTPICK_CALL void spread_out(
             const double given = places * mean - won_here;
             const double may = task.bound == AT_LEAST ? (mass - won_here) - (all - asked) : asked - won_here;
             if (given > SPREAD_ROUNDING * mass && may < even * given) {
-                even = larger(may, 0.0) / given;
+                even = ratio(larger(may, 0.0), given);
                 tight = i + 1;
                 tight_places = places;
             }
@@ -237,13 +264,17 @@ DRAFTPICK_CALL void spread_out(
         if (!divides) {
             for (int i = from; i < to; i++) {
                 spread.innermost[i] = (unsigned short)stretches;
-                gains[i] = task.gained + task.left * mean;
+                gains[i] = spread.gains[i] = task.gained + task.left * mean;
             }
             first = task.end;
-        } else if (team.lane() == 0) {
+            team.sync();
+        } else {
+            // All have read the task.
+            team.sync();
+            const double per_rest = ratio(1.0, 1.0 - even);
             Task below = task;
-            below.of_q = task.of_q / (1.0 - even);
-            below.of_p = (task.of_p + even * mean) / (1.0 - even);
+            below.of_q = task.of_q * per_rest;
+            below.of_p = (task.of_p + even * mean) * per_rest;
             below.left = rest;
             below.gained = task.gained + share * mean;
             below.parent = short(stretches);
@@ -252,11 +283,13 @@ DRAFTPICK_CALL void spread_out(
             // The tight side has its bounds exactly.
             below.end = short(tight);
             (task.bound == AT_LEAST ? above : below).bound = EXACTLY;
-            room.tasks[first] = below;
-            room.tasks[tight] = above;
+            if (team.lane() == 0) {
+                room.tasks[first] = below;
+                room.tasks[tight] = above;
+            }
+            team.sync();
         }
         stretches += 1;
-        team.sync();
     }
     if (team.lane() == 0) spread.count = stretches;
     team.sync();
@@ -285,35 +318,43 @@ DRAFTPICK_DEVICE double selected(const TokenItems& token, const double* gains) {
     return token.mass[0] * gains[token.item[0]] + token.mass[1] * gains[token.item[1]];
 }
 
-// The law of labels after a token of draft mass `p`. False if it has too many pieces.
+// The law of labels after a token of draft mass `p`, in `few` or in `many`; none if it has too many pieces.
 template <class Team>
-DRAFTPICK_CALL bool label_after(
-    const Team& team, const Label& label, const Spread& spread, const TokenItems& token, double p, PartingRoom& room,
-    Label& after
+DRAFTPICK_CALL LabelView label_after(
+    const Team& team, const LabelView& label, const Spread& spread, const TokenItems& token, double p, PartingRoom& room,
+    Piece* few, Label& many
 ) {
-    // The stretches around its items, each with its share of the token's law.
-    int around = 0;
-    for (int side = 0; side < 2; side++) {
-        const double part = token.mass[side] / p;
-        if (!(part > 0.0)) continue;
-        for (int at = spread.innermost[token.item[side]]; at >= 0; at = spread.stretches[at].parent) {
-            if (team.lane() == 0) {
-                room.lo[around] = spread.stretches[at].lo;
-                room.len[around] = spread.stretches[at].len;
-                room.share[around] = spread.stretches[at].share * part;
+    // The stretches around its items.
+    for (int side = team.lane(); side < 2; side += Team::LANES) {
+        int count = 0;
+        if (token.mass[side] > 0.0) {
+            for (int at = spread.innermost[token.item[side]]; at >= 0; at = spread.stretches[at].parent) {
+                room.around[side == 0 ? count : MAX_AROUND - 1 - count] = (unsigned short)at;
+                count += 1;
             }
-            around += 1;
         }
+        room.counts[side] = count;
     }
     team.sync();
+    const int first = room.counts[0], around = first + room.counts[1], ends = 2 * around;
+    const double part[2] = {ratio(token.mass[0], p), ratio(token.mass[1], p)};
+    bool is_point = false;
+    for (int i = team.lane(); i < around; i += Team::LANES) {
+        const Stretch here = spread.stretches[room.around[i < first ? i : MAX_AROUND - 1 - (i - first)]];
+        room.ends[i] = here.lo;
+        room.ends[around + i] = here.lo + here.len;
+        room.density[i] = ratio(here.share * (i < first ? part[0] : part[1]), here.len);
+        room.len[i] = here.len;
+        is_point = is_point || !(here.lo + here.len > here.lo);
+    }
+    const bool points = team.first(is_point) < Team::LANES;
+    team.sync();
     // Their ends in order: each goes to the place that as many are before.
-    const int ends = 2 * around;
-    auto end_at = [&](int i) { return i < around ? room.lo[i] : room.lo[i - around] + room.len[i - around]; };
     for (int i = team.lane(); i < ends; i += Team::LANES) {
-        const double here = end_at(i);
+        const double here = room.ends[i];
         int before = 0;
         for (int j = 0; j < ends; j++) {
-            const double other = end_at(j);
+            const double other = room.ends[j];
             before += other < here || (other == here && j < i) ? 1 : 0;
         }
         room.cuts[before] = here;
@@ -324,10 +365,10 @@ DRAFTPICK_CALL bool label_after(
     auto point = [&](int i, double& len) {
         double share = 0.0;
         len = 0.0;
-        if (i > 0 && room.cuts[i - 1] == room.cuts[i]) return share;
+        if (!points || (i > 0 && room.cuts[i - 1] == room.cuts[i])) return share;
         for (int s = 0; s < around; s++) {
-            if (room.lo[s] != room.cuts[i] || room.lo[s] + room.len[s] > room.lo[s]) continue;
-            share += room.share[s];
+            if (room.ends[s] != room.cuts[i] || room.ends[around + s] > room.ends[s]) continue;
+            share += room.density[s] * room.len[s];
             len = larger(len, room.len[s]);
         }
         return share;
@@ -340,7 +381,7 @@ DRAFTPICK_CALL bool label_after(
             continue;
         }
         for (int s = 0; s < around; s++) {
-            if (room.lo[s] <= lo && room.lo[s] + room.len[s] >= hi) density += room.share[s] / room.len[s];
+            if (room.ends[s] <= lo && room.ends[around + s] >= hi) density += room.density[s];
         }
         room.parts[i] = density * len;
     }
@@ -354,8 +395,9 @@ DRAFTPICK_CALL bool label_after(
         double len = room.cuts[i + 1] - room.cuts[i];
         if (!(len > 0.0)) point(i, len);
         if (!(len > 0.0)) return;
+        const double per_len = ratio(share, len);
         pass(label, room.cuts[i], len, [&](Segment labels, double places) {
-            const double mass = share * (places / len);
+            const double mass = per_len * places;
             if (mass > 0.0) visit(labels, mass);
         });
     };
@@ -363,25 +405,25 @@ DRAFTPICK_CALL bool label_after(
     for (int i = from; i < to; i++) pieces_of(i, [&](Segment, double) { own += 1; });
     const double upto = team.scan(double(own));
     const int count = int(team.from(upto, Team::LANES - 1));
-    if (count > MAX_PIECES || count == 0) return false;
+    if (count > MAX_PIECES) return LabelView{nullptr, 0};
+    Piece* after = count <= FEW_PIECES ? few : many.pieces;
     int place = int(upto) - own;
     const int own_from = place;
     double sum = 0.0;
     for (int i = from; i < to; i++) {
         pieces_of(i, [&](Segment labels, double mass) {
             sum += mass;
-            after.pieces[place++] = Piece{labels, mass, sum};
+            after[place++] = Piece{labels, mass, sum};
         });
     }
     const double sum_upto = team.scan(sum), before = sum_upto - sum;
-    const double total = team.from(sum_upto, Team::LANES - 1);
+    const double per_total = 1.0 / team.from(sum_upto, Team::LANES - 1);
     for (int i = own_from; i < place; i++) {
-        after.pieces[i].mass /= total;
-        after.pieces[i].upto = (before + after.pieces[i].upto) / total;
+        after[i].mass *= per_total;
+        after[i].upto = (before + after[i].upto) * per_total;
     }
-    if (team.lane() == 0) after.count = count;
     team.sync();
-    return true;
+    return LabelView{after, count};
 }
 
 // --- what is left of the target's law --------------------------------------------------------------------------------
