@@ -92,7 +92,7 @@ fn modes(paths: usize, length: usize, asked: Rows, device: &Device) -> Vec<Mode>
     if paths != 8 {
         modes.push(mode(8, length, "kseq"));
     }
-    modes.extend(["traversal", "optimal-linear", "path"].map(|verifier| mode(paths, length, verifier)));
+    modes.extend(["traversal", "optimal-linear", "spread", "path"].map(|verifier| mode(paths, length, verifier)));
     let path = modes[modes.len() - 1];
     if path.rows == Rows::Device {
         modes.push(Mode { rows: Rows::Host, ..path });
