@@ -296,7 +296,10 @@ fn outcomes_are_those_of_the_cpu() {
         run(Case { vocab, trees, paths: 1, length: 5, noise: 0.5 }, true, vocab as u64 + 1);
     }
     for (rule, Tally { trees, excused, wrong }) in RULES.into_iter().zip(&tallies) {
-        println!("{rule:?}: {trees} trees, {wrong} wrong; {} more differ with a coin in its bound: {excused:?}", excused.len());
+        println!(
+            "{rule:?}: {trees} trees, {wrong} wrong; {} more differ with a coin in its bound: {excused:?}",
+            excused.len()
+        );
     }
     for Tally { trees, excused, wrong } in &tallies {
         assert!(*wrong == 0 && excused.len() * 200 <= *trees);

@@ -54,7 +54,12 @@ fn open(
 /// # Safety
 /// `sizes` holds four numbers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn draftpick_open_trees(rule: i32, format: i32, vocab: i64, sizes: *const i64) -> *mut TreeHandle {
+pub unsafe extern "C" fn draftpick_open_trees(
+    rule: i32,
+    format: i32,
+    vocab: i64,
+    sizes: *const i64,
+) -> *mut TreeHandle {
     // SAFETY: promised by the caller.
     let sizes = unsafe { *sizes.cast::<[i64; 4]>() };
     match open(rule, format, vocab as usize, sizes.map(|size| size as usize)) {
@@ -88,9 +93,8 @@ pub unsafe extern "C" fn draftpick_outcomes(handle: *const TreeHandle, into: *mu
 pub unsafe extern "C" fn draftpick_verify(handle: *mut TreeHandle, call: *const TreeCall) -> i32 {
     // SAFETY: promised by the caller, here and below.
     let (handle, call) = unsafe { (&mut *handle, &*call) };
-    let rows_at = |address, rows: i64| unsafe {
-        Rows::from_raw(address, handle.format, rows as usize, call.stride as usize)
-    };
+    let rows_at =
+        |address, rows: i64| unsafe { Rows::from_raw(address, handle.format, rows as usize, call.stride as usize) };
     let [trees, pairs, paths, length] = [call.trees, call.pairs, call.paths, call.length].map(|size| size as usize);
     let numbers = |address, len| unsafe { View::from_raw(address, len) };
     let asked = Trees {

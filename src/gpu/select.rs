@@ -450,9 +450,12 @@ impl Spread {
             return Spread { shared: Spread::fixed(counts, Format::F32, of(widest).chunk), ..of(widest) };
         }
         let at_once = |cluster: usize| of(cluster).at_once(device);
-        let mut best = (1..widest).rev().fold(widest, |best, cluster| {
-            if at_once(cluster) >= at_once(best) { cluster } else { best }
-        });
+        let mut best = (1..widest).rev().fold(
+            widest,
+            |best, cluster| {
+                if at_once(cluster) >= at_once(best) { cluster } else { best }
+            },
+        );
         for cluster in best + 1..=widest {
             if cluster * pairs <= device.multiprocessors() as usize && of(cluster).chunk >= LEAST_CHUNK {
                 best = cluster;

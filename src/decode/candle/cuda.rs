@@ -408,7 +408,9 @@ impl Sampler<DeviceRow> for CudaSampler {
         match token_rule(verifier) {
             Some(rule) if fits => Ok(self.recursion(rule, rounds)?),
             None => match tree_rule(verifier) {
-                Some(rule) if fits && (one_path || !matches!(verifier, Verifier::Block(_))) => Ok(self.trees(rule, rounds)?),
+                Some(rule) if fits && (one_path || !matches!(verifier, Verifier::Block(_))) => {
+                    Ok(self.trees(rule, rounds)?)
+                }
                 _ => Self::on_the_host(rounds, verifier),
             },
             _ => Self::on_the_host(rounds, verifier),

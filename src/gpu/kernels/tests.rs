@@ -473,6 +473,8 @@ fn spread_trees_end_the_same() {
                 (trees + 1, accepted + depth, stopped + usize::from(depth == 0 && ROOT == node));
         }
     }
-    println!("{trees} trees, {accepted} tokens accepted, {stopped} stopped at the root, {pieces} pieces of a law at most");
+    println!(
+        "{trees} trees, {accepted} tokens accepted, {stopped} stopped at the root, {pieces} pieces of a law at most"
+    );
     assert!(trees == 0 || (accepted > trees / 2 && stopped > trees / 40));
 }
