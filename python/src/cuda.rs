@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use draftpick::gpu::{
     Buffer, CoinSource, Device, Forest, Format, GpuError, Pairs, Rows, Selections, Shaping, Stream, TokenRule,
-    TokenSelector, TreeVerifier, Trees, View,
+    TokenSelector, TreeRule, TreeVerifier, Trees, View,
 };
 use numpy::ndarray::Array2;
 use numpy::{IntoPyArray, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
@@ -249,10 +249,10 @@ impl CudaDevice {
             let verifier = match all.entry((format, vocab)) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(place) => {
-                    place.insert(TreeVerifier::new(&self.device, format, vocab)?)
+                    place.insert(TreeVerifier::new(&self.device, TreeRule::Path, format, vocab)?)
                 }
             };
-            let mut into = verifier.outcomes(count, forest.pairs(), length)?;
+            let mut into = verifier.outcomes(count, forest.pairs(), paths, length)?;
             verifier.verify(&stream, &trees, &mut into)?;
             stream.synchronize()?;
             Ok((into.flags.read()?, into.output.read()?, into.accepted.read()?, into.winners.read()?))
