@@ -162,6 +162,7 @@ impl Adaptive {
         length as f64 * arm.draft_seconds + self.target.at((arm.paths * length + 1) as f64)
     }
 
+    /// Records a round.
     pub fn record(&mut self, played: &Played) {
         let Played { paths, length, kept, calls, nodes, draft, target } = *played;
         self.target.add(nodes, target.as_secs_f64());
@@ -186,6 +187,7 @@ impl Adaptive {
 /// A round of one text as it was.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Played {
+    /// The number of paths that was chosen; a text may allow fewer.
     pub paths: usize,
     /// The length of its longest path.
     pub length: usize,

@@ -22,8 +22,8 @@ pub struct Settings {
     /// Tokens from here on are masked in both models: what a model's padded vocabulary has beyond the tokenizer's.
     /// `None`: only what the target model lacks is masked in the draft's.
     pub vocab: Option<usize>,
-    /// Whether `paths` and `length`, here and in a [`Request`], are upper limits, within which each round takes what the rounds before suggest. The
-    /// text then depends on the clock as well as on the seed; its law does not.
+    /// Whether `paths` and `length`, here and in a [`Request`], are upper limits, within which each round takes what the
+    /// rounds before suggest. The text then depends on the clock as well as on the seed; its law does not.
     pub adaptive: bool,
 }
 

@@ -47,7 +47,8 @@ type Draftings<L> = Vec<(Round<L>, Drafting<L>)>;
 ///
 /// let (draft, target) = (Fixed(vec![1.0, 0.0, 0.5]), Fixed(vec![0.5, 1.0, f32::NEG_INFINITY]));
 /// let mut engine = Speculative::new(draft, target, Settings::default())?;
-/// let text: Vec<Token> = engine.tokens(Request { prompt: vec![0], seed: 7, limit: 20, ..Request::default() })?.collect::<Result<_, _>>()?;
+/// let request = Request { prompt: vec![0], seed: 7, limit: 20, ..Request::default() };
+/// let text: Vec<Token> = engine.tokens(request)?.collect::<Result<_, _>>()?;
 /// assert!(text.len() == 20 && !text.contains(&2));
 /// println!("{:.2} tokens for each call of the target", engine.statistics().block_efficiency());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -218,13 +219,13 @@ where
             progress.push(self.accept(round, drafting, outcome)?);
         }
         self.statistics.keep += start.elapsed();
-        if let Some(adaptive) = &mut self.adaptive {
+        if let (Some(adaptive), Some((paths, _))) = (&mut self.adaptive, chosen) {
             let spent = |now: Duration, then: Duration| now.saturating_sub(then);
             let draft = spent(self.statistics.draft, before.draft) + spent(self.statistics.draw, before.draw);
             let target = spent(self.statistics.target, before.target) + spent(self.statistics.verify, before.verify);
             for ((round, _), outcome) in rounds.iter().zip(&outcomes) {
                 adaptive.record(&Played {
-                    paths: round.tree().paths().len(),
+                    paths,
                     length: depth(round.tree()),
                     kept: outcome.accepted(round),
                     calls: longest,
