@@ -37,6 +37,9 @@ pub use rule::Rule;
 pub use selector::{Acceptance, Drawn, SelectError, Selection, Selector};
 
 // Runs without a GPU, and whether or not the crate is built for one.
+#[cfg(all(test, feature = "half"))]
+#[path = "gpu/kernels/filter_tests.rs"]
+mod filter_tests;
 #[cfg(test)]
 #[path = "gpu/kernels/tests.rs"]
 mod kernel_tests;

@@ -283,7 +283,8 @@ impl Sampling {
         }
         // Shifted before it is divided: a small temperature must not overflow.
         for score in &mut scores {
-            *score = (*score - max) / self.temperature;
+            // 0 has no sign: equal logits are told apart by nothing but their tokens.
+            *score = (*score - max) / self.temperature + 0.0;
         }
         if let Some(k) = self.top_k {
             keep_top_k(&mut scores, k);
@@ -526,6 +527,12 @@ mod tests {
     fn ties_at_the_top_k_threshold_stay() {
         let kept = probabilities(&[1.0, 2.0, 1.0, 0.0], Sampling { top_k: Some(2), ..Sampling::default() });
         assert_eq!(kept.iter().filter(|&&p| p > 0.0).count(), 3);
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_one_tie() {
+        let half = Sampling { top_p: Some(0.5), ..Sampling::default() };
+        assert_eq!(probabilities(&[0.0, -0.0, 0.0, -0.0], half), [0.0, 0.0, 0.5, 0.5]);
     }
 
     #[test]

@@ -4,30 +4,21 @@
 
 #[path = "gpu/cases.rs"]
 mod cases;
+#[path = "gpu/device.rs"]
+mod device;
 #[path = "gpu/judge.rs"]
 mod judge;
 
 use cases::{Case, cases, rounded};
+use device::{Uploaded, device, largest_vocab};
 use draftpick::gpu::{
-    Buffer, CoinSource, Device, Format, GpuError, Pairs, Rows, Score, Selections, Shaping, TokenRule, TokenSelector,
-    View, compile_kernels,
+    CoinSource, Device, Format, GpuError, Pairs, Score, Selections, Shaping, TokenRule, TokenSelector, View,
+    compile_kernels,
 };
 use draftpick::path::{Coins, Purpose, RoundCoins};
 use draftpick::{Pmf, Sampling};
 use half::{bf16, f16};
 use judge::{Chosen, Tally};
-
-/// The device, or a line that says why there is none.
-fn device(test: &str) -> Option<Device> {
-    match Device::new(0) {
-        Ok(device) => Some(device),
-        Err(error @ (GpuError::NoDriver | GpuError::NoDevice { .. })) => {
-            println!("{test}: skipped: {error}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
 
 /// With `DRAFTPICK_NVRTC=required`, as `make cuda` sets it, a missing compiler is a failure.
 #[test]
@@ -58,44 +49,6 @@ fn the_device_agrees_on_sizes_and_coins() {
 
 const RULES: [TokenRule; 3] = [TokenRule::Maximal, TokenRule::KSeq, TokenRule::OptimalLinear];
 const VOCABS: [usize; 7] = [1, 31, 33, 4_096, 50_257, 128_256, 151_936];
-
-/// The largest vocabulary to run: `DRAFTPICK_GPU_VOCAB`, for a run under a checker that slows everything down.
-fn largest_vocab() -> usize {
-    std::env::var("DRAFTPICK_GPU_VOCAB").ok().and_then(|vocab| vocab.parse().ok()).unwrap_or(usize::MAX)
-}
-
-/// Rows in device memory, in their own format, `stride` apart.
-struct Uploaded {
-    bytes: Buffer<u8>,
-    format: Format,
-    rows: usize,
-    stride: usize,
-}
-
-impl Uploaded {
-    fn new<'a>(device: &Device, format: Format, stride: usize, rows: impl Iterator<Item = &'a [f32]>) -> Self {
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut count = 0;
-        for row in rows {
-            let mut put = |x: f32| match format {
-                Format::F32 => bytes.extend(x.to_le_bytes()),
-                Format::F16 => bytes.extend(f16::from_f32(x).to_le_bytes()),
-                Format::Bf16 => bytes.extend(bf16::from_f32(x).to_le_bytes()),
-            };
-            row.iter().for_each(|x| put(*x));
-            // What lies between rows is not read.
-            (row.len()..stride).for_each(|_| put(f32::NAN));
-            count += 1;
-        }
-        Uploaded { bytes: device.upload(&bytes).expect("memory"), format, rows: count, stride }
-    }
-
-    #[allow(unsafe_code)]
-    fn rows(&self) -> Rows<'_> {
-        // SAFETY: the buffer holds so many rows of this format, so far apart, and lives as long as the result.
-        unsafe { Rows::from_raw(self.bytes.address(), self.format, self.rows, self.stride) }
-    }
-}
 
 /// Selects for all cases in one call; what came out of each, with its flags and what they are about.
 fn select(device: &Device, rule: TokenRule, format: Format, cases: &[Case], stride: usize) -> Vec<(Chosen, i32, i32)> {

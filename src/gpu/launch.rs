@@ -222,6 +222,8 @@ unsafe impl Plain for super::select::Grid {}
 unsafe impl Plain for super::path::TreeCall {}
 // SAFETY: 10 numbers of 8 bytes and 4 of 4: no gap.
 unsafe impl Plain for super::path::DrawCall {}
+// SAFETY: 11 numbers of 8 bytes and 6 of 4: no gap.
+unsafe impl Plain for super::filter::FilterCall {}
 
 /// Memory of a device, freed when dropped.
 ///

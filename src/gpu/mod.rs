@@ -32,6 +32,7 @@
 
 #[cfg(feature = "candle-cuda")]
 pub(crate) mod decoder;
+mod filter;
 mod launch;
 mod path;
 mod probe;
@@ -41,6 +42,7 @@ mod source;
 use cudarc::driver::DriverError;
 use cudarc::nvrtc::result::NvrtcError;
 
+pub use filter::{Each, Filter, Filtered, Filters};
 pub use launch::{Buffer, Device, Format, Plain, Rows, Score, Stream, View};
 pub use path::{Drawn, Draws, Forest, MAX_LENGTH, MAX_PATHS, Outcomes, TreeRule, TreeVerifier, Trees};
 pub use probe::compile_kernels;
@@ -144,6 +146,16 @@ pub enum GpuError {
     Pairs {
         /// Their number.
         pairs: usize,
+    },
+    /// A parameter of a filter is out of range.
+    #[error("{name} is {value}; it must be {range}")]
+    Parameter {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// The values allowed.
+        range: &'static str,
     },
     /// An array is too short.
     #[error("{given} {what} were given, {wanted} are needed")]

@@ -8,7 +8,7 @@ pub(crate) struct File {
 }
 
 /// What other files include.
-const HEADERS: [File; 17] = [
+const HEADERS: [File; 18] = [
     File { name: "row.cuh", text: include_str!("kernels/row.cuh") },
     File { name: "coins.cuh", text: include_str!("kernels/coins.cuh") },
     File { name: "batch.cuh", text: include_str!("kernels/batch.cuh") },
@@ -26,10 +26,11 @@ const HEADERS: [File; 17] = [
     File { name: "path.cuh", text: include_str!("kernels/path.cuh") },
     File { name: "spread.cuh", text: include_str!("kernels/spread.cuh") },
     File { name: "trees.cuh", text: include_str!("kernels/trees.cuh") },
+    File { name: "filter.cuh", text: include_str!("kernels/filter.cuh") },
 ];
 
 /// Files with kernels in them: each is compiled by itself.
-pub(crate) const KERNELS: [File; 9] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH, SPREAD, NEXT, DECODER];
+pub(crate) const KERNELS: [File; 10] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH, SPREAD, NEXT, FILTER, DECODER];
 
 pub(crate) const PROBE: File = File { name: "probe.cu", text: include_str!("kernels/probe.cu") };
 
@@ -47,6 +48,8 @@ pub(crate) const SPREAD: File = File { name: "spread.cu", text: include_str!("ke
 
 pub(crate) const NEXT: File = File { name: "next.cu", text: include_str!("kernels/next.cu") };
 
+pub(crate) const FILTER: File = File { name: "filter.cu", text: include_str!("kernels/filter.cu") };
+
 pub(crate) const DECODER: File = File { name: "decoder.cu", text: include_str!("kernels/decoder.cu") };
 
 /// Room for edges in `plan.cu`: of nearly all pairs, and of any.
@@ -63,6 +66,10 @@ pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
     if [PATH, SPREAD, NEXT, DECODER].iter().any(|of_format| of_format.name == file.name) {
         return FORMATS.iter().map(|format| vec![*format]).collect();
     }
+    if file.name == FILTER.name {
+        let both = |format| [true, false].map(|resident| filter_defines(format, resident).to_vec());
+        return FORMATS.into_iter().flat_map(both).collect();
+    }
     let mut variants = Vec::new();
     for format in FORMATS {
         for shaped in [false, true] {
@@ -76,6 +83,11 @@ pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
 
 /// The number formats, as `DTYPE`s.
 const FORMATS: [&str; 3] = ["DTYPE=0", "DTYPE=1", "DTYPE=2"];
+
+/// The definitions that `filter.cu` asks for.
+pub(crate) fn filter_defines(format: &'static str, resident: bool) -> [&'static str; 2] {
+    [format, if resident { "RESIDENT=1" } else { "RESIDENT=0" }]
+}
 
 /// The definitions that `rows.cuh` asks for.
 pub(crate) fn rows_defines(format: &'static str, shaped: bool, resident: bool) -> [&'static str; 3] {

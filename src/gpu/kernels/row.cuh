@@ -18,6 +18,7 @@ enum RowFlag {
     ROW_TOO_MANY_CELLS = 128,     // the grid does not fit MAX_CELLS
     ROW_NO_SUCH_ROW = 256,        // the pair names a row that is not there
     ROW_TOO_MANY_DRAFTS = 512,    // the pair has more drafts than there is room for
+    ROW_NO_FILTER = 1024,         // a top-k below 1, or a top-p or min-p outside [0, 1]: of a filter
 };
 
 // One for each row pair. Masses are shares: divided by the row's normaliser.
