@@ -238,6 +238,7 @@ fn options_mean_what_they_say() {
                     target_scale: Some(View::from(&shaping[1])),
                     draft_least: Some(View::from(&shaping[2])),
                     target_least: Some(View::from(&shaping[3])),
+                    ..Shaping::default()
                 },
                 coins: CoinSource::Philox {
                     seeds: View::from(&seeds),

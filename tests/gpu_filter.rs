@@ -3,18 +3,27 @@
 //! Where there is no device, each test says so and does nothing.
 
 #[path = "gpu/cases.rs"]
-#[expect(dead_code, reason = "shared with the tests of the rules")]
 mod cases;
 #[path = "gpu/device.rs"]
 mod device;
 #[path = "gpu/filters.rs"]
 mod filters;
+#[path = "gpu/judge.rs"]
+mod judge;
+#[path = "gpu/trees.rs"]
+mod trees;
 
-use cases::rounded;
+use cases::{Case, cases, rounded};
 use device::{Uploaded, device, largest_vocab};
-use draftpick::Sampling;
-use draftpick::gpu::{Device, Each, Filter, Filtered, Filters, Format, GpuError, View};
+use draftpick::gpu::{
+    CoinSource, Device, Draws, Each, Filter, Filtered, Filters, Forest, Format, GpuError, Pairs, Score, Selections,
+    Shaping, TokenRule, TokenSelector, TreeVerifier, View,
+};
+use draftpick::path::{LogitRow, Row};
+use draftpick::{Coin, Pmf, Sampling};
 use filters::{Asked, KINDS, Verdict, judge, row};
+use half::bf16;
+use judge::Chosen;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -236,5 +245,239 @@ fn bad_rows_and_parameters_are_refused() {
         (Filters { top_p: Some(Each::All(0.7)), ..plain }, 2.0),
     ] {
         assert_eq!(answers(&device, Format::F32, &call), [(least, 0, 0)]);
+    }
+}
+
+/// A row as the filters leave it: the numbers as they are, −∞ for what goes.
+fn masked(row: &[f32], asked: Asked) -> Vec<f32> {
+    let left = sampling(asked).apply(row).expect("finite rows");
+    row.iter().zip(left).map(|(x, left)| if left > f32::NEG_INFINITY { *x } else { left }).collect()
+}
+
+/// Thresholds found on the device and handed on, in one stream: the tokens are those that the CPU selects from filtered rows,
+/// coin for coin, and the drafts are the CPU's.
+#[test]
+fn filtered_selections_are_those_of_the_cpu() {
+    let Some(device) = device("filtered selections") else { return };
+    let mut tally = judge::Tally::default();
+    let mut split = 0;
+    for rule in [TokenRule::Maximal, TokenRule::KSeq, TokenRule::OptimalLinear] {
+        for format in FORMATS {
+            for vocab in VOCABS.into_iter().filter(|vocab| *vocab <= largest_vocab().min(128_256)) {
+                let k = if rule == TokenRule::Maximal { 1 } else { 4 };
+                let mut cases = cases(format, vocab, k, 23 * vocab as u64 + 1);
+                let mut rng = StdRng::seed_from_u64(vocab as u64);
+                let all: Vec<[Asked; 2]> = (0..cases.len())
+                    .map(|_| {
+                        let [draft, target] = [asked(&mut rng, vocab), asked(&mut rng, vocab)];
+                        [draft[rng.random_range(0..draft.len())], target[rng.random_range(0..target.len())]]
+                    })
+                    .collect();
+                let rows = [0, 1].map(|i| {
+                    let of = |case: &Case| if i == 0 { case.draft.clone() } else { case.target.clone() };
+                    cases.iter().map(of).collect::<Vec<_>>()
+                });
+                for (case, [draft, target]) in cases.iter_mut().zip(&all) {
+                    case.draft = masked(&case.draft, *draft);
+                    case.target = masked(&case.target, *target);
+                    let law = Pmf::from_logits(&case.draft, &Sampling::default()).expect("something is left");
+                    case.drafts.iter_mut().for_each(|token| *token = law.pick(rng.random::<Coin>()));
+                }
+                let found = select_filtered(&device, rule, format, &rows, &all, &cases);
+                for (case, (chosen, flags, ties)) in cases.iter().zip(found) {
+                    let place = format!("{rule:?} {format:?} V={vocab} {}", case.name);
+                    assert_eq!(flags, 0, "{place}: refused");
+                    split += ties;
+                    tally.add(&place, judge::judge(rule, case, chosen));
+                }
+            }
+        }
+    }
+    println!("{split} ties split");
+    assert!(split > 0);
+    tally.report();
+}
+
+/// What the device selects from whole rows and filters; with its flags and the number of ties that were split.
+fn select_filtered(
+    device: &Device,
+    rule: TokenRule,
+    format: Format,
+    rows: &[Vec<Vec<f32>>; 2],
+    asked: &[[Asked; 2]],
+    cases: &[Case],
+) -> Vec<(Chosen, i32, usize)> {
+    let (vocab, count, k) = (rows[0][0].len(), cases.len(), cases[0].drafts.len());
+    let stride = vocab.next_multiple_of(8);
+    let uploaded = [0, 1].map(|i| Uploaded::new(device, format, stride, rows[i].iter().map(|row| &row[..])));
+    let tokens: Vec<i32> = cases.iter().flat_map(|case| &case.drafts).map(|token| *token as i32).collect();
+    let coins: Vec<f64> = cases.iter().flat_map(|case| &case.coins).map(|coin| coin.get()).collect();
+    let (tokens, coins) = (device.upload(&tokens).expect("memory"), device.upload(&coins).expect("memory"));
+    let selector = TokenSelector::new(device, rule, format, vocab).unwrap_or_else(|error| panic!("{error}"));
+    let filter = Filter::new(device, format, vocab).unwrap_or_else(|error| panic!("{error}"));
+    let mut into = Selections::new(device, rule, count).expect("memory");
+    let mut filtered = [0, 1].map(|_| Filtered::new(device, count).expect("memory"));
+    let stream = device.stream().expect("a stream");
+    for i in 0..2 {
+        let top_k: Vec<i32> = asked.iter().map(|asked| asked[i].top_k as i32).collect();
+        let shares = |of: fn(&Asked) -> f32| asked.iter().map(|asked| of(&asked[i])).collect::<Vec<f32>>();
+        let top_k = device.upload(&top_k).expect("memory");
+        let top_p = device.upload(&shares(|asked| asked.top_p)).expect("memory");
+        let min_p = device.upload(&shares(|asked| asked.min_p)).expect("memory");
+        let call = Filters {
+            logits: uploaded[i].rows(),
+            vocab,
+            count,
+            rows: None,
+            scale: None,
+            top_k: Some(Each::One(View::from(&top_k))),
+            top_p: Some(Each::One(View::from(&top_p))),
+            min_p: Some(Each::One(View::from(&min_p))),
+        };
+        filter.find(&stream, &call, &mut filtered[i]).unwrap_or_else(|error| panic!("{error}"));
+        if i == 1 {
+            let pairs = Pairs {
+                draft: uploaded[0].rows(),
+                target: uploaded[1].rows(),
+                vocab,
+                pairs: count,
+                k,
+                draft_rows: None,
+                target_rows: None,
+                tokens: View::from(&tokens),
+                counts: None,
+                shaping: shaping(&filtered),
+                coins: CoinSource::Given(View::from(&coins)),
+            };
+            selector.select(&stream, &pairs, &mut into).unwrap_or_else(|error| panic!("{error}"));
+        }
+        // The parameters are freed here.
+        stream.synchronize().unwrap_or_else(|error| panic!("{error}"));
+    }
+    let (selected, output) = (into.selected.read().expect("read"), into.output.read().expect("read"));
+    let (stats, ties) = (into.stats.read().expect("read"), filtered.map(|filtered| filtered.tie.read().expect("read")));
+    let split = |i: usize| ties.iter().filter(|ties| ties[i] > 0).count();
+    (0..count).map(|i| (Chosen { selected: selected[i], output: output[i] }, stats[i].flags, split(i))).collect()
+}
+
+/// The thresholds and ties of the draft and the target rows.
+fn shaping(filtered: &[Filtered; 2]) -> Shaping<'_> {
+    Shaping {
+        draft_least: Some(View::from(&filtered[0].least)),
+        target_least: Some(View::from(&filtered[1].least)),
+        draft_tie: Some(View::from(&filtered[0].tie)),
+        target_tie: Some(View::from(&filtered[1].tie)),
+        ..Shaping::default()
+    }
+}
+
+/// Whole trees with filtered rows, by both couplings, and drafts drawn from filtered rows: the outcomes are the CPU's.
+#[test]
+fn filtered_trees_and_drafts_are_those_of_the_cpu() {
+    let Some(device) = device("filtered trees") else { return };
+    let mut tallies = [trees::Tally::default(), trees::Tally::default()];
+    let mut drafts = [0, 0];
+    for vocab in [33, 4_096, 50_257].into_iter().filter(|vocab| *vocab <= largest_vocab()) {
+        for (paths, length) in [(1, 5), (4, 4)] {
+            let case = trees::Case { vocab, trees: 24, paths, length, noise: 0.5 };
+            filtered_trees(&device, &case, bf16::from_f32, &mut tallies, &mut drafts);
+            filtered_trees(&device, &case, |x| x, &mut tallies, &mut drafts);
+        }
+    }
+    println!("{} drafts drawn, {} with a coin within 1e-6 of the next token", drafts[0], drafts[1]);
+    assert!(drafts[1] * 50 <= drafts[0]);
+    for (rule, tally) in trees::RULES.into_iter().zip(&tallies) {
+        tally.report(&format!("{rule:?}, filtered"));
+    }
+}
+
+fn filtered_trees<T: Score>(
+    device: &Device,
+    case: &trees::Case,
+    number: impl Fn(f32) -> T,
+    tallies: &mut [trees::Tally; 2],
+    drafts: &mut [usize; 2],
+) {
+    // Rows in bf16 have many ties at the cut.
+    let all = Asked { top_k: 2_000.min(case.vocab), top_p: 0.9, min_p: 1e-4 };
+    let mut raw = trees::Raw::new();
+    let rounds = trees::rounds(case, case.vocab as u64, |row| {
+        let left = masked(&row, all);
+        raw.insert(trees::bits(&left), row);
+        left
+    });
+    let forest = Forest::new(rounds.iter().map(|(round, _)| round.tree()));
+    let rows = trees::upload(device, &forest, &rounds, case.vocab, &raw, number);
+    let (vocab, pairs) = (case.vocab, forest.pairs());
+    let filter = Filter::new(device, T::FORMAT, vocab).unwrap_or_else(|error| panic!("{error}"));
+    let stream = device.stream().expect("a stream");
+    let mut filtered = [0, 1].map(|_| Filtered::new(device, pairs).expect("memory"));
+    for (into, (logits, numbers)) in
+        filtered.iter_mut().zip([(&rows.draft, &rows.draft_rows), (&rows.target, &rows.target_rows)])
+    {
+        let call = Filters {
+            logits: draftpick::gpu::Rows::new(logits, vocab, vocab),
+            vocab,
+            count: pairs,
+            rows: Some(View::from(numbers)),
+            scale: None,
+            top_k: Some(Each::All(all.top_k as i32)),
+            top_p: Some(Each::All(all.top_p)),
+            min_p: Some(Each::All(all.min_p)),
+        };
+        filter.find(&stream, &call, into).unwrap_or_else(|error| panic!("{error}"));
+    }
+    stream.synchronize().unwrap_or_else(|error| panic!("{error}"));
+    for i in [0, 1] {
+        let flags = filtered[i].flags.read().expect("read");
+        assert!(flags.iter().all(|flags| *flags == 0), "{:?}: {flags:?}", ["draft", "target"][i]);
+    }
+    for (rule, tally) in trees::RULES.into_iter().zip(tallies) {
+        let verifier = TreeVerifier::new(device, rule, T::FORMAT, vocab).unwrap_or_else(|error| panic!("{error}"));
+        let found = trees::verify(device, &verifier, &forest, &rows, vocab, shaping(&filtered));
+        tally.add(rule, case, &rounds, &trees::outcomes(&forest, &rounds, &found));
+    }
+    // One draft of each inner node, by its filtered law.
+    let inner: Vec<&LogitRow> = rounds
+        .iter()
+        .flat_map(|(round, _)| (0..round.tree().len()).filter_map(|node| round.pair(node).map(|pair| pair.0)))
+        .collect();
+    let (least, tie) = (filtered[0].least.read().expect("read"), filtered[0].tie.read().expect("read"));
+    let numbers = rows.draft_rows.read().expect("read");
+    let nodes: Vec<usize> = (0..pairs).filter(|&pair| numbers[pair] >= 0).collect();
+    let of = |values: &[f32]| nodes.iter().map(|&pair| values[pair]).collect::<Vec<f32>>();
+    let (least, tie) = (of(&least), nodes.iter().map(|&pair| tie[pair]).collect::<Vec<i32>>());
+    let row_of: Vec<i32> = nodes.iter().map(|&pair| numbers[pair]).collect();
+    let first: Vec<i32> = (0..=nodes.len() as i32).collect();
+    let mut rng = StdRng::seed_from_u64(3);
+    let coins: Vec<Coin> = (0..nodes.len()).map(|i| if i % 7 == 0 { Coin::ZERO } else { rng.random() }).collect();
+    let given: Vec<f64> = coins.iter().map(|coin| coin.get()).collect();
+    let upload_i32 = |values: &[i32]| device.upload(values).expect("memory");
+    let (row_of, first, tie) = (upload_i32(&row_of), upload_i32(&first), upload_i32(&tie));
+    let (least, given) = (device.upload(&least).expect("memory"), device.upload(&given).expect("memory"));
+    let verifier =
+        TreeVerifier::new(device, trees::RULES[0], T::FORMAT, vocab).unwrap_or_else(|error| panic!("{error}"));
+    let mut drawn = verifier.drawn(nodes.len(), nodes.len()).expect("memory");
+    let draws = Draws {
+        logits: draftpick::gpu::Rows::new(&rows.draft, vocab, vocab),
+        vocab,
+        laws: nodes.len(),
+        rows: View::from(&row_of),
+        scale: None,
+        least: Some(View::from(&least)),
+        tie: Some(View::from(&tie)),
+        first: View::from(&first),
+        coins: View::from(&given),
+    };
+    verifier.draw(&stream, &draws, &mut drawn).unwrap_or_else(|error| panic!("{error}"));
+    stream.synchronize().unwrap_or_else(|error| panic!("{error}"));
+    for ((law, coin), token) in inner.iter().zip(&coins).zip(drawn.tokens.read().expect("read")) {
+        drafts[0] += 1;
+        if token != law.draw(*coin) as i32 {
+            drafts[1] += 1;
+            let moved = |step: f64| Coin::new((coin.get() + step).clamp(0.0, Coin::LAST.get())).expect("a coin");
+            let range = law.draw(moved(-1e-6)) as i32..=law.draw(moved(1e-6)) as i32;
+            assert!(range.contains(&token), "V = {vocab}: {token} is not in {range:?}");
+        }
     }
 }

@@ -214,13 +214,13 @@ unsafe impl Plain for bf16 {}
 unsafe impl Plain for super::RowStats {}
 // SAFETY: two doubles.
 unsafe impl Plain for [f64; 2] {}
-// SAFETY: 25 numbers of 8 bytes and 4 of 4: no gap.
+// SAFETY: 27 numbers of 8 bytes and 4 of 4: no gap.
 unsafe impl Plain for super::select::Call {}
 // SAFETY: 4 and 4 and 8 bytes, without a gap.
 unsafe impl Plain for super::select::Grid {}
-// SAFETY: 30 numbers of 8 bytes and 8 of 4: no gap.
+// SAFETY: 32 numbers of 8 bytes and 8 of 4: no gap.
 unsafe impl Plain for super::path::TreeCall {}
-// SAFETY: 10 numbers of 8 bytes and 4 of 4: no gap.
+// SAFETY: 11 numbers of 8 bytes and 4 of 4: no gap.
 unsafe impl Plain for super::path::DrawCall {}
 // SAFETY: 11 numbers of 8 bytes and 6 of 4: no gap.
 unsafe impl Plain for super::filter::FilterCall {}

@@ -188,6 +188,8 @@ pub(super) struct TreeCall {
     target_scale: u64,
     draft_least: u64,
     target_least: u64,
+    draft_tie: u64,
+    target_tie: u64,
     stats: u64,
     cells: u64,
     nodes: u64,
@@ -227,6 +229,7 @@ pub(super) struct DrawCall {
     rows: u64,
     scale: u64,
     least: u64,
+    tie: u64,
     first: u64,
     coins: u64,
     tiles: u64,
@@ -405,6 +408,8 @@ impl TreeVerifier {
                     .and_some("target scales", shaping.target_scale, pairs)
                     .and_some("draft thresholds", shaping.draft_least, pairs)
                     .and_some("target thresholds", shaping.target_least, pairs)
+                    .and_some("draft ties", shaping.draft_tie, pairs)
+                    .and_some("target ties", shaping.target_tie, pairs)
                     .0
             }
         }
@@ -440,6 +445,8 @@ impl TreeVerifier {
             target_scale: address(trees.shaping.target_scale),
             draft_least: address(trees.shaping.draft_least),
             target_least: address(trees.shaping.target_least),
+            draft_tie: address(trees.shaping.draft_tie),
+            target_tie: address(trees.shaping.target_tie),
             stats: into.stats.address(),
             cells: into.cells.address(),
             nodes: trees.nodes.address(),
@@ -489,6 +496,7 @@ impl TreeVerifier {
                     .and("coins", draws.coins, draws.coins.len().max(into.tokens.len()))
                     .and_some("scales", draws.scale, laws)
                     .and_some("thresholds", draws.least, laws)
+                    .and_some("ties", draws.tie, laws)
                     .0?
             }
         }
@@ -499,6 +507,7 @@ impl TreeVerifier {
             rows: draws.rows.address(),
             scale: address(draws.scale),
             least: address(draws.least),
+            tie: address(draws.tie),
             first: draws.first.address(),
             coins: draws.coins.address(),
             tiles: into.tiles.address(),
@@ -542,6 +551,8 @@ pub struct Draws<'a> {
     pub scale: Option<View<'a, f32>>,
     /// Logits below it, after scaling, are masked; one a law.
     pub least: Option<View<'a, f32>>,
+    /// Of the logits that equal it those of tokens below this number are masked too; one a law.
+    pub tie: Option<View<'a, i32>>,
     /// The first coin of each law, ascending, and the end of the last one's.
     pub first: View<'a, i32>,
     /// The coins, each in `[0, 1)`; as many as there is room for tokens, at least.

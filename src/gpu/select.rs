@@ -64,6 +64,11 @@ pub struct Shaping<'a> {
     pub draft_least: Option<View<'a, f32>>,
     /// The same of the target logits.
     pub target_least: Option<View<'a, f32>>,
+    /// Of the draft logits that equal their threshold those of tokens below this number are masked too: a top-p filter splits
+    /// a tie. Nothing without a threshold.
+    pub draft_tie: Option<View<'a, i32>>,
+    /// The same of the target logits.
+    pub target_tie: Option<View<'a, i32>>,
 }
 
 impl Shaping<'_> {
@@ -72,6 +77,8 @@ impl Shaping<'_> {
             || self.target_scale.is_some()
             || self.draft_least.is_some()
             || self.target_least.is_some()
+            || self.draft_tie.is_some()
+            || self.target_tie.is_some()
     }
 }
 
@@ -163,6 +170,8 @@ pub(super) struct Call {
     pub target_scale: u64,
     pub draft_least: u64,
     pub target_least: u64,
+    pub draft_tie: u64,
+    pub target_tie: u64,
     pub coins: u64,
     pub seeds: u64,
     pub starts: u64,
@@ -342,6 +351,8 @@ impl TokenSelector {
                     .and_some("target scales", shaping.target_scale, count)
                     .and_some("draft thresholds", shaping.draft_least, count)
                     .and_some("target thresholds", shaping.target_least, count)
+                    .and_some("draft ties", shaping.draft_tie, count)
+                    .and_some("target ties", shaping.target_tie, count)
                     .0
             }
         }
@@ -391,6 +402,8 @@ impl Call {
             target_scale: address(shaping.target_scale),
             draft_least: address(shaping.draft_least),
             target_least: address(shaping.target_least),
+            draft_tie: address(shaping.draft_tie),
+            target_tie: address(shaping.target_tie),
             vocab: vocab as i32,
             ..Call::default()
         }

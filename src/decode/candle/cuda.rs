@@ -176,6 +176,7 @@ impl CudaSampler {
             rows: view(&rows_of)?,
             scale: scale.as_ref().map(view).transpose()?,
             least: None,
+            tie: None,
             first: view(&first_of)?,
             coins: view(&coins_of)?,
         };

@@ -20,6 +20,8 @@ struct Batch {
     const float* target_scale;
     const float* draft_least;     // logits below it, after scaling, are masked; or null
     const float* target_least;
+    const int* draft_tie;         // of the logits at `draft_least` itself those of tokens below it are masked; or null
+    const int* target_tie;
     const double* coins;          // [pairs][k + 2]; or null: Philox
     const unsigned long long* seeds;
     const unsigned long long* starts;

@@ -76,6 +76,7 @@ struct Raw {
 struct RowView {
     const Logit* logits;
     float scale, least;
+    int tie;  // of those at `least` itself the tokens before it are masked too
     int vocab;
     bool aligned;
 
@@ -88,20 +89,25 @@ struct RowView {
         for (int j = 0; j < WIDE; j++) own[j] = at + j < vocab ? logits[at + j] : masked();
         return raw;
     }
-    __device__ __forceinline__ float shape(float x) const {
+    __device__ __forceinline__ float shape(float x, int token) const {
         x *= scale;
-        return x < least ? -INF : x;
+        return x < least || (x == least && token < tie) ? -INF : x;
     }
-    __device__ __forceinline__ void widened(const Raw& raw, float (&x)[WIDE]) const {
+    // What was loaded from `at` on.
+    __device__ __forceinline__ void widened(const Raw& raw, int at, float (&x)[WIDE]) const {
         widen_vector(raw.bits, x);
 #pragma unroll
-        for (int j = 0; j < WIDE; j++) x[j] = shape(x[j]);
+        for (int j = 0; j < WIDE; j++) x[j] = shape(x[j], at + j);
     }
-    __device__ __forceinline__ float one(int token) const { return token < vocab ? shape(widen(logits[token])) : -INF; }
+    __device__ __forceinline__ float one(int token) const {
+        return token < vocab ? shape(widen(logits[token]), token) : -INF;
+    }
 };
 
-__device__ __forceinline__ RowView view_of(const Logit* row, const float* scale, const float* least, int pair, int vocab) {
-    return RowView{row, scale ? scale[pair] : 1.0f, least ? least[pair] : -INF, vocab, ((unsigned long long)row & 15) == 0};
+__device__ __forceinline__ RowView view_of(const Logit* row, const float* scale, const float* least, const int* tie, int pair,
+                                           int vocab) {
+    return RowView{row, scale ? scale[pair] : 1.0f, least ? least[pair] : -INF, tie ? tie[pair] : 0, vocab,
+                   ((unsigned long long)row & 15) == 0};
 }
 
 __device__ __forceinline__ float sum_of_lanes(float x) {
@@ -119,9 +125,9 @@ struct TargetLaw {
         Raw row;
     };
     __device__ __forceinline__ Loaded load(int at) const { return Loaded{row.raw(at)}; }
-    __device__ __forceinline__ double2 sum(const Loaded& loaded, int) const {
+    __device__ __forceinline__ double2 sum(const Loaded& loaded, int at) const {
         float x[WIDE], most = -INF;
-        row.widened(loaded.row, x);
+        row.widened(loaded.row, at, x);
 #pragma unroll
         for (int j = 0; j < WIDE; j++) most = max_or_nan(most, x[j]);
         for (int step = 16; step > 0; step >>= 1) most = max_or_nan(most, __shfl_xor_sync(~0u, most, step));
@@ -159,9 +165,9 @@ struct PairView {
 __device__ __forceinline__ PairView pair_at(const Trees& trees, int pair) {
     const RowStats row = trees.stats[pair];
     return PairView{view_of(row_at(trees.draft, trees.draft_stride, trees.draft_rows, pair), trees.draft_scale,
-                            trees.draft_least, pair, trees.vocab),
+                            trees.draft_least, trees.draft_tie, pair, trees.vocab),
                     view_of(row_at(trees.target, trees.target_stride, trees.target_rows, pair), trees.target_scale,
-                            trees.target_least, pair, trees.vocab),
+                            trees.target_least, trees.target_tie, pair, trees.vocab),
                     reference(row.draft_log_sum), reference(row.target_log_sum), shift_of(row.draft_log_sum),
                     shift_of(row.target_log_sum)};
 }
@@ -174,10 +180,10 @@ struct ResidualLaw {
     typedef PairView::Loaded Loaded;
     __device__ __forceinline__ Loaded load(int at) const { return rows.load(at); }
     __device__ __forceinline__ double of(Mass here) const { return fmax(weight * here.q - here.p, 0.0); }
-    __device__ __forceinline__ double2 sum(const Loaded& loaded, int) const {
+    __device__ __forceinline__ double2 sum(const Loaded& loaded, int at) const {
         float d[WIDE], t[WIDE];
-        rows.draft.widened(loaded.draft, d);
-        rows.target.widened(loaded.target, t);
+        rows.draft.widened(loaded.draft, at, d);
+        rows.target.widened(loaded.target, at, t);
         float sum = 0.0f;
 #pragma unroll
         for (int j = 0; j < WIDE; j++) sum += fmaxf(fmaf((float)weight, rows.q(t[j]), -rows.p(d[j])), 0.0f);
@@ -199,8 +205,8 @@ __device__ __forceinline__ int cell_of(float d, float t, float per_width, int fi
 template <class Law>
 __device__ __forceinline__ double2 sum_of_two(const Law& law, const PairView::Loaded& loaded, int at) {
     float d[WIDE], t[WIDE];
-    law.rows.draft.widened(loaded.draft, d);
-    law.rows.target.widened(loaded.target, t);
+    law.rows.draft.widened(loaded.draft, at, d);
+    law.rows.target.widened(loaded.target, at, t);
     // Most classes hold few tokens: each lane takes its next.
     unsigned below = 0, inside = 0;
 #pragma unroll
@@ -657,7 +663,7 @@ extern "C" __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_next(const __
     switch (outcome.kind) {
         case TARGET: {
             const Logit* row = row_at(trees.target, trees.target_stride, trees.target_rows, outcome.pair);
-            const TargetLaw law{view_of(row, trees.target_scale, trees.target_least, outcome.pair, trees.vocab)};
+            const TargetLaw law{view_of(row, trees.target_scale, trees.target_least, trees.target_tie, outcome.pair, trees.vocab)};
             draw_by(trees, law, index, split, outcome, search);
             break;
         }
@@ -677,6 +683,7 @@ struct Draws {
     const int* rows;       // [count]: the row of each law
     const float* scale;    // by law, or null
     const float* least;
+    const int* tie;
     const int* first;      // [count + 1]: the first coin of each law
     const double* coins;
     double2* tiles;        // [count][MAX_TILES]
@@ -690,7 +697,7 @@ extern "C" __global__ void __launch_bounds__(DRAW_THREADS) draw_rows(const __gri
     __shared__ Search search;
     const int index = blockIdx.x / draws.splits, split = blockIdx.x % draws.splits, warp = threadIdx.x / 32;
     const Logit* row = draws.logits + (long long)draws.rows[index] * draws.stride;
-    const TargetLaw law{view_of(row, draws.scale, draws.least, index, draws.vocab)};
+    const TargetLaw law{view_of(row, draws.scale, draws.least, draws.tie, index, draws.vocab)};
     double2* sums = draws.tiles + (long long)index * MAX_TILES;
     const int tiles = (draws.vocab + TILE - 1) / TILE;
     sum_tiles(law, tiles, split * DRAW_WARPS + warp, draws.splits * DRAW_WARPS, sums);

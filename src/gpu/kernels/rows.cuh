@@ -12,12 +12,14 @@ struct Part {
     const Logit* logits;  // the chunk, in shared memory if RESIDENT, and then padded to whole tiles
     float scale, least;
     int count;            // tokens of the chunk
+    int tie;              // of those at `least` itself the ones before it are masked too
     bool aligned;         // whether the chunk can be read 16 bytes at a time
 
-    __device__ __forceinline__ float shaped(float x) const {
+    // The logit of the chunk's token `i`.
+    __device__ __forceinline__ float shaped(float x, int i) const {
 #if SHAPED
         x *= scale;
-        return x < least ? -INF : x;
+        return x < least || (x == least && i < tie) ? -INF : x;
 #else
         return x;
 #endif
@@ -37,12 +39,12 @@ struct Part {
 #endif
 #if SHAPED
 #pragma unroll
-        for (int j = 0; j < WIDE; j++) x[j] = shaped(x[j]);
+        for (int j = 0; j < WIDE; j++) x[j] = shaped(x[j], at + j);
 #endif
     }
 
     // One logit.
-    __device__ __forceinline__ float at(int i) const { return i < count ? shaped(widen(logits[i])) : -INF; }
+    __device__ __forceinline__ float at(int i) const { return i < count ? shaped(widen(logits[i]), i) : -INF; }
 };
 
 // What the blocks of a cluster tell each other.
@@ -124,7 +126,7 @@ __device__ __forceinline__ float largest(const Part& part) {
     most = max_or_nan(a, b);
 #else
     Part raw = part;
-    raw.scale = 1.0f, raw.least = -INF;
+    raw.scale = 1.0f, raw.least = -INF, raw.tie = 0;
     for (int at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
         float x[WIDE];
         raw.load(at, x);
@@ -169,7 +171,8 @@ __device__ __forceinline__ int normalise(Shared& shared, Pair& rows, int& token)
         for (int step = 16; step > 0; step >>= 1) x = max_or_nan(x, __shfl_xor_sync(~0u, x, step));
         Part part = rows.target;
         if (warp == 0) part.scale = rows.draft.scale, part.least = rows.draft.least;
-        if (lane == 0) shared.mine.max[warp] = part.shaped(x);
+        // Of a tie that is split the part that stays: in the cluster as a whole there is one.
+        if (lane == 0) shared.mine.max[warp] = part.shaped(x, 0x7fffffff);
     }
     __syncthreads();
     double sums[2];
@@ -197,7 +200,8 @@ __device__ __forceinline__ int normalise(Shared& shared, Pair& rows, int& token)
         if (lane == 0) {
             // The largest logit times LOG2_E is not `shift` exactly, and LOG2_E is not log2(e): made up for here.
             double rest = (double)all * (double)LOG2_E + shift;
-            shared.all_max[warp] = all;
+            // Nothing is left where a tie is masked whole.
+            shared.all_max[warp] = sum > 0.0 || !(all <= LARGEST) ? all : -INF;
             shared.share[warp] = (float)(1.0 / sum);
             shared.log_sum[warp] = (double)all + log(sum) - rest * 0.6931471805599453;
         }
@@ -225,7 +229,7 @@ __device__ __forceinline__ int normalise(Shared& shared, Pair& rows, int& token)
         Part part = rows.target;
         if (flags & ROW_DRAFT_NOT_A_NUMBER) part = rows.draft;
         for (int i = threadIdx.x; i < part.count; i += THREADS) {
-            if (!(part.shaped(widen(part.logits[i])) <= LARGEST)) atomicMin(&shared.first_bad, rows.from + i);
+            if (!(part.shaped(widen(part.logits[i]), i) <= LARGEST)) atomicMin(&shared.first_bad, rows.from + i);
         }
         __syncthreads();
         if (threadIdx.x == 0) shared.mine.bad = shared.first_bad;
@@ -264,8 +268,7 @@ __device__ __forceinline__ double coin_of(const Batch& batch, int pair, int plac
 
 // Notes the drafts of a pair with their logits and coins, while the rows are still on their way. A draft that is no
 // token keeps its number and has the logit NaN. Every block of the cluster notes them for itself.
-__device__ __forceinline__ void note_drafts(const Batch& batch, int pair, int count, Shared& shared, const Part& draft_part,
-                                            const Part& target_part) {
+__device__ __forceinline__ void note_drafts(const Batch& batch, int pair, int count, Shared& shared, const Pair& rows) {
     bool some;
     const Logit* draft = row_of(batch.draft, batch.draft_stride, batch.draft_rows, pair, some);
     const Logit* target = row_of(batch.target, batch.target_stride, batch.target_rows, pair, some);
@@ -273,8 +276,10 @@ __device__ __forceinline__ void note_drafts(const Batch& batch, int pair, int co
         int token = batch.tokens[(long long)pair * batch.k + i];
         bool exists = token >= 0 && token < batch.vocab;
         shared.tokens[i] = token;
-        shared.logits[0][i] = exists ? draft_part.shaped(widen(draft[token])) : __int_as_float(0x7fffffff);
-        shared.logits[1][i] = exists ? target_part.shaped(widen(target[token])) : 0.0f;
+        // The token's place from the chunk on: before it, in it, or after it.
+        int place = token - rows.from;
+        shared.logits[0][i] = exists ? rows.draft.shaped(widen(draft[token]), place) : __int_as_float(0x7fffffff);
+        shared.logits[1][i] = exists ? rows.target.shaped(widen(target[token]), place) : 0.0f;
     }
     for (int i = (int)threadIdx.x - 64; i < count + 2; i += THREADS) {
         if (i >= 0) shared.coins[i] = coin_of(batch, pair, i, count);
@@ -300,11 +305,14 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
     const Logit* draft = row_of(batch.draft, batch.draft_stride, batch.draft_rows, pair, rows.has_draft) + rows.from;
     const Logit* target = row_of(batch.target, batch.target_stride, batch.target_rows, pair, has_target) + rows.from;
     float scale[2] = {1.0f, 1.0f}, least[2] = {-INF, -INF};
+    int tie[2] = {0, 0};
 #if SHAPED
     if (batch.draft_scale) scale[0] = batch.draft_scale[pair];
     if (batch.target_scale) scale[1] = batch.target_scale[pair];
     if (batch.draft_least) least[0] = batch.draft_least[pair];
     if (batch.target_least) least[1] = batch.target_least[pair];
+    if (batch.draft_tie) tie[0] = max(batch.draft_tie[pair], 0) - rows.from;
+    if (batch.target_tie) tie[1] = max(batch.target_tie[pair], 0) - rows.from;
 #endif
     bool aligned = (((unsigned long long)draft | (unsigned long long)target) & 15) == 0;
     int draft_count = rows.has_draft ? count : 0;
@@ -312,8 +320,8 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
     // Whole tiles of both rows, so that no pass over them looks for the end.
     int padded = (count + TILE - 1) / TILE * TILE, room_of_row = (batch.chunk + TILE - 1) / TILE * TILE;
     Logit *own_draft = room, *own_target = room + room_of_row;
-    rows.draft = Part{own_draft, scale[0], least[0], draft_count, aligned};
-    rows.target = Part{own_target, scale[1], least[1], count, aligned};
+    rows.draft = Part{own_draft, scale[0], least[0], draft_count, tie[0], aligned};
+    rows.target = Part{own_target, scale[1], least[1], count, tie[1], aligned};
     int whole = aligned ? count / WIDE * WIDE : 0;
     int draft_whole = rows.has_draft ? whole : 0;
 #if __CUDA_ARCH__ >= 900
@@ -350,7 +358,7 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
         *reinterpret_cast<uint4*>(own_target + i) = __ldg(reinterpret_cast<const uint4*>(target + i));
     }
 #endif
-    note_drafts(batch, pair, drafts, shared, rows.draft, rows.target);
+    note_drafts(batch, pair, drafts, shared, rows);
     copy_rest(own_draft, draft, draft_whole, draft_count, padded);
     copy_rest(own_target, target, whole, count, padded);
     __syncthreads();
@@ -365,9 +373,9 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
     }
 #endif
 #else
-    rows.draft = Part{draft, scale[0], least[0], draft_count, aligned};
-    rows.target = Part{target, scale[1], least[1], count, aligned};
-    note_drafts(batch, pair, drafts, shared, rows.draft, rows.target);
+    rows.draft = Part{draft, scale[0], least[0], draft_count, tie[0], aligned};
+    rows.target = Part{target, scale[1], least[1], count, tie[1], aligned};
+    note_drafts(batch, pair, drafts, shared, rows);
     __syncthreads();
 #endif
 }

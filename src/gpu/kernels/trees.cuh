@@ -47,6 +47,8 @@ struct Trees {
     const float* target_scale;
     const float* draft_least;
     const float* target_least;
+    const int* draft_tie;
+    const int* target_tie;
     const RowStats* stats;    // of each pair that is an inner node
     const double2* cells;
     const int* nodes;         // [trees][paths][length + 1]: the pair of each node of a path, -1 where the text has ended
@@ -111,9 +113,9 @@ __device__ __forceinline__ Mass mass_at(const double2* cells, int cell) {
 
 // ---- trees -----------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ float shaped(float x, const float* scale, const float* least, int pair) {
+__device__ __forceinline__ float shaped(float x, const float* scale, const float* least, const int* tie, int pair, int token) {
     if (scale) x *= scale[pair];
-    if (least && x < least[pair]) x = -INF;
+    if (least && (x < least[pair] || (tie && token < tie[pair] && x == least[pair]))) x = -INF;
     return x;
 }
 
@@ -125,8 +127,8 @@ __device__ __forceinline__ const Logit* row_at(const Logit* base, long long stri
 __device__ __forceinline__ Mass masses_of(const Trees& trees, const RowStats& row, int pair, int token) {
     const float d = widen(row_at(trees.draft, trees.draft_stride, trees.draft_rows, pair)[token]);
     const float t = widen(row_at(trees.target, trees.target_stride, trees.target_rows, pair)[token]);
-    return Mass{exp((double)shaped(d, trees.draft_scale, trees.draft_least, pair) - row.draft_log_sum),
-                exp((double)shaped(t, trees.target_scale, trees.target_least, pair) - row.target_log_sum)};
+    return Mass{exp((double)shaped(d, trees.draft_scale, trees.draft_least, trees.draft_tie, pair, token) - row.draft_log_sum),
+                exp((double)shaped(t, trees.target_scale, trees.target_least, trees.target_tie, pair, token) - row.target_log_sum)};
 }
 
 // A tree's coins and paths.
