@@ -70,7 +70,7 @@ NVRTC := $(CURDIR)/target/nvrtc
 cuda: $(NVRTC)/installed
 	$(CARGO) test --features $(ALL) --lib -- gpu::
 	LD_LIBRARY_PATH=$(NVRTC)/nvidia/cu13/lib DRAFTPICK_NVRTC=required DRAFTPICK_CUDA_CACHE= \
-		$(CARGO) test --features $(ALL) --test gpu --test gpu_filter --test gpu_path -- --nocapture
+		$(CARGO) test --features $(ALL) --test gpu --test gpu_filter --test gpu_graph --test gpu_path -- --nocapture
 
 $(NVRTC)/installed:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(NVRTC) 'nvidia-cuda-nvrtc==13.0.*'

@@ -3,7 +3,6 @@
 //! Where there is no device, each test says so and does nothing.
 
 #[path = "gpu/device.rs"]
-#[expect(dead_code, reason = "shared with the tests of the rules")]
 mod device;
 #[path = "gpu/trees.rs"]
 mod trees;

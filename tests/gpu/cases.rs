@@ -1,5 +1,8 @@
 //! Rows of logits, drafts and coins to select on, and what the CPU makes of them.
 
+// Shared by several tests, each of which uses a part.
+#![allow(dead_code)]
+
 use draftpick::gpu::Format;
 use draftpick::{Coin, Pmf, Token};
 use half::{bf16, f16};

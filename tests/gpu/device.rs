@@ -1,5 +1,8 @@
 //! The device of a test, and rows in its memory.
 
+// Shared by several tests, each of which uses a part.
+#![allow(dead_code)]
+
 use draftpick::gpu::{Buffer, Device, Format, GpuError, Rows};
 use half::{bf16, f16};
 
@@ -30,20 +33,13 @@ pub struct Uploaded {
 
 impl Uploaded {
     pub fn new<'a>(device: &Device, format: Format, stride: usize, rows: impl Iterator<Item = &'a [f32]>) -> Self {
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut count = 0;
-        for row in rows {
-            let mut put = |x: f32| match format {
-                Format::F32 => bytes.extend(x.to_le_bytes()),
-                Format::F16 => bytes.extend(f16::from_f32(x).to_le_bytes()),
-                Format::Bf16 => bytes.extend(bf16::from_f32(x).to_le_bytes()),
-            };
-            row.iter().for_each(|x| put(*x));
-            // What lies between rows is not read.
-            (row.len()..stride).for_each(|_| put(f32::NAN));
-            count += 1;
-        }
-        Uploaded { bytes: device.upload(&bytes).expect("memory"), format, rows: count, stride }
+        let (bytes, rows) = in_memory(format, stride, rows);
+        Uploaded { bytes: device.upload(&bytes).expect("memory"), format, rows, stride }
+    }
+
+    /// Other rows in their place, as many and as long.
+    pub fn overwrite<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]>) {
+        self.bytes.write(&in_memory(self.format, self.stride, rows).0).expect("the device is there");
     }
 
     #[allow(unsafe_code)]
@@ -51,4 +47,22 @@ impl Uploaded {
         // SAFETY: the buffer holds so many rows of this format, so far apart, and lives as long as the result.
         unsafe { Rows::from_raw(self.bytes.address(), self.format, self.rows, self.stride) }
     }
+}
+
+/// The bytes of rows, and their number.
+fn in_memory<'a>(format: Format, stride: usize, rows: impl Iterator<Item = &'a [f32]>) -> (Vec<u8>, usize) {
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut count = 0;
+    for row in rows {
+        let mut put = |x: f32| match format {
+            Format::F32 => bytes.extend(x.to_le_bytes()),
+            Format::F16 => bytes.extend(f16::from_f32(x).to_le_bytes()),
+            Format::Bf16 => bytes.extend(bf16::from_f32(x).to_le_bytes()),
+        };
+        row.iter().for_each(|x| put(*x));
+        // What lies between rows is not read.
+        (row.len()..stride).for_each(|_| put(f32::NAN));
+        count += 1;
+    }
+    (bytes, count)
 }

@@ -1,5 +1,8 @@
 //! Rows to filter, and whether a threshold leaves the tokens that the CPU's filters leave.
 
+// Shared by several tests, each of which uses a part.
+#![allow(dead_code)]
+
 use rand::RngExt;
 use rand::rngs::StdRng;
 

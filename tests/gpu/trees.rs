@@ -1,5 +1,8 @@
 //! Drafted trees, verified on the CPU and on the device.
 
+// Shared by several tests, each of which uses a part.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 
 use draftpick::gpu::{Buffer, Device, Forest, Outcomes, Rows, Score, Shaping, TreeRule, TreeVerifier, Trees};
