@@ -268,6 +268,79 @@ fn options_mean_what_they_say() {
     }
 }
 
+/// Rows that another library lent by DLPack, on the right device and on none of this number.
+#[test]
+#[allow(unsafe_code)]
+fn rows_lent_by_dlpack_are_read() {
+    use draftpick::gpu::dlpack::{DLDataType, DLDevice, DLManagedTensorVersioned, DLPackVersion, DLTensor, Tensor};
+    unsafe extern "C" fn give_back(tensor: *mut DLManagedTensorVersioned) {
+        // SAFETY: `lent` is alive, and its context a counter.
+        unsafe { *(*tensor).manager_ctx.cast::<i32>() += 1 }
+    }
+    let Some(device) = device("dlpack") else { return };
+    let (vocab, k) = (4_096, 1);
+    let cases = cases(Format::F32, vocab, k, 29);
+    let expected = select(&device, TokenRule::Maximal, Format::F32, &cases, vocab);
+    let upload = |of: fn(&Case) -> &Vec<f32>| {
+        let logits: Vec<f32> = cases.iter().flat_map(|case| [&of(case)[..], &[f32::NAN; 8][..]].concat()).collect();
+        device.upload(&logits).expect("memory")
+    };
+    let rows = [upload(|case| &case.draft), upload(|case| &case.target)];
+    let mut returned = 0i32;
+    let mut shape = [cases.len() as i64, vocab as i64];
+    let mut strides = [vocab as i64 + 8, 1];
+    let mut lent = |rows: &draftpick::gpu::Buffer<f32>, device_id: i32| DLManagedTensorVersioned {
+        version: DLPackVersion { major: 1, minor: 1 },
+        manager_ctx: (&raw mut returned).cast(),
+        deleter: Some(give_back),
+        flags: 0,
+        dl_tensor: DLTensor {
+            data: rows.address() as *mut _,
+            device: DLDevice { device_type: 2, device_id },
+            ndim: 2,
+            dtype: DLDataType { code: 2, bits: 32, lanes: 1 },
+            shape: shape.as_mut_ptr(),
+            strides: strides.as_mut_ptr(),
+            byte_offset: 0,
+        },
+    };
+    let ordinal = i32::try_from(device.ordinal()).expect("few devices");
+    let mut elsewhere = lent(&rows[0], ordinal + 1);
+    let mut both = [lent(&rows[0], ordinal), lent(&rows[1], ordinal)];
+    // SAFETY: valid, lent for as long as this test; the buffers live to its end.
+    let refused = unsafe { Tensor::from_versioned((&mut elsewhere).into(), &device) };
+    assert!(matches!(refused, Err(GpuError::Dlpack(_))), "{refused:?}");
+    let [draft, target] = &mut both;
+    // SAFETY: as above.
+    let [draft, target] =
+        [draft, target].map(|lent| unsafe { Tensor::from_versioned(lent.into(), &device) }.expect("rows"));
+    let tokens: Vec<i32> = cases.iter().flat_map(|case| &case.drafts).map(|token| *token as i32).collect();
+    let coins: Vec<f64> = cases.iter().flat_map(|case| &case.coins).map(|coin| coin.get()).collect();
+    let (tokens, coins) = (device.upload(&tokens).expect("memory"), device.upload(&coins).expect("memory"));
+    let selector = TokenSelector::new(&device, TokenRule::Maximal, Format::F32, vocab).expect("compiles");
+    let mut into = Selections::new(&device, TokenRule::Maximal, cases.len()).expect("memory");
+    let pairs = Pairs {
+        draft: draft.rows(),
+        target: target.rows(),
+        vocab,
+        pairs: draft.len(),
+        k,
+        draft_rows: None,
+        target_rows: None,
+        tokens: View::from(&tokens),
+        counts: None,
+        shaping: Shaping::default(),
+        coins: CoinSource::Given(View::from(&coins)),
+    };
+    let stream = device.stream().expect("a stream");
+    selector.select(&stream, &pairs, &mut into).unwrap_or_else(|error| panic!("{error}"));
+    stream.synchronize().unwrap_or_else(|error| panic!("{error}"));
+    let output = into.output.read().expect("read");
+    assert_eq!(output, expected.iter().map(|(chosen, ..)| chosen.output).collect::<Vec<_>>());
+    drop((draft, target));
+    assert_eq!(returned, 3, "each tensor is given back once, the refused one too");
+}
+
 /// `Score` is implemented for what logits come in.
 #[test]
 fn formats_have_their_sizes() {

@@ -33,13 +33,43 @@ def _device(number: int) -> Any:
     return _devices[number]
 
 
-def _tensor(value: Any, name: str, ndim: int) -> tuple[int, str, int, int, int]:
-    """The rows of a tensor: address, type, how many, from one to the next, their length."""
+#: Address, type, how many rows, from one to the next, their length.
+_Rows = tuple[int, str, int, int, int]
+
+
+def _capsule(value: Any, name: str, stream: int) -> Any:
+    """What a tensor hands over by DLPack, its own work ordered before that of `stream`."""
+    # 0 is no stream in this protocol; 1 is the default one.
+    stream = stream or 1
+    try:
+        try:
+            return value.__dlpack__(stream=stream, max_version=(1, 0))
+        except TypeError:  # from before DLPack 1
+            return value.__dlpack__(stream=stream)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{name} has no memory that can be read: {error}") from error
+
+
+def _check_axes(shape: tuple[int, ...], name: str, ndim: int) -> None:
+    if len(shape) != ndim:
+        raise ValueError(f"{name} has {len(shape)} axes (shape {list(shape)}); it must have {ndim}")
+
+
+def _tensor(value: Any, name: str, ndim: int, stream: int) -> tuple[_Rows, Any]:
+    """The rows of a tensor, for work in `stream`; and what must be kept until that is done."""
     if not holds(value):
         raise ValueError(f"{name} is not on the GPU that the other logits are on")
     if hasattr(value, "data_ptr"):
         address, dtype = value.data_ptr(), str(value.dtype).removeprefix("torch.")
         shape, strides = tuple(value.shape), tuple(value.stride())
+    elif hasattr(value, "__dlpack__"):
+        number = int(value.__dlpack_device__()[1])
+        try:
+            rows = _draftpick.CudaRows(_capsule(value, name, stream), number)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        _check_axes(tuple(rows.shape), name, ndim)
+        return rows.rows, rows
     else:
         interface = value.__cuda_array_interface__
         address, dtype = interface["data"][0], _DTYPES.get(interface["typestr"], interface["typestr"])
@@ -49,28 +79,36 @@ def _tensor(value: Any, name: str, ndim: int) -> tuple[int, str, int, int, int]:
         for length in shape[:0:-1]:
             steps.append(steps[-1] * length)
         strides = tuple(reversed(steps)) if strides is None else tuple(step // size for step in strides)
-    if len(shape) != ndim:
-        raise ValueError(f"{name} has {len(shape)} axes (shape {list(shape)}); it must have {ndim}")
+    _check_axes(shape, name, ndim)
     if shape[-1] > 1 and strides[-1] != 1:
         raise ValueError(f"the last axis of {name} is strided ({strides[-1]} elements apart); its rows must be contiguous")
     outer = range(ndim - 2)
     if any(shape[axis] > 1 and strides[axis] != strides[axis + 1] * shape[axis + 1] for axis in outer):
         raise ValueError(f"the rows of {name} are not evenly spaced (strides {list(strides)}); make it contiguous first")
     count = int(np.prod(shape[:-1], dtype=np.int64))
-    return address, dtype, count, strides[-2], shape[-1]
+    return (address, dtype, count, strides[-2], shape[-1]), value
 
 
-def _pair(draft: Any, target: Any, ndim: int) -> tuple[Any, int, Any, Any]:
-    """The device, its current stream, and the rows of both models."""
+def _stream(*values: Any) -> int:
+    """torch's current stream, if one of the tensors is torch's; else the default one."""
+    for value in values:
+        if type(value).__module__.split(".")[0] == "torch":
+            import torch
+
+            return torch.cuda.current_stream(value.device).cuda_stream
+    return 0
+
+
+def _pair(draft: Any, target: Any, ndim: int) -> tuple[Any, int, _Rows, _Rows, Any]:
+    """The device, the stream to work in, the rows of both models; and what must be kept until the work is done."""
     number, other = int(draft.__dlpack_device__()[1]), int(target.__dlpack_device__()[1]) if holds(target) else -1
     if other != number:
         raise ValueError(f"target_logits is not on GPU {number}, where draft_logits is")
-    stream = 0
-    if type(draft).__module__.split(".")[0] == "torch":
-        import torch
-
-        stream = torch.cuda.current_stream(draft.device).cuda_stream
-    return _device(number), stream, _tensor(draft, "draft_logits", ndim), _tensor(target, "target_logits", ndim)
+    stream = _stream(draft, target)
+    device = _device(number)
+    own, kept = _tensor(draft, "draft_logits", ndim, stream)
+    rows, kept_too = _tensor(target, "target_logits", ndim, stream)
+    return device, stream, own, rows, (kept, kept_too)
 
 
 def _host(value: Any) -> Any:
@@ -89,10 +127,12 @@ def _temperatures(parameters: tuple[Any, ...], rows: int) -> tuple[np.ndarray, n
 
 def select(draft: Any, target: Any, drafts: Any, rule: str, coins: tuple[Any, ...], parameters: tuple[Any, ...]) -> tuple[Any, Any]:
     """:func:`draftpick.select` on the GPU that holds the logits; waits for its answer."""
-    device, stream, own, other = _pair(draft, target, 2)
+    device, stream, own, other, kept = _pair(draft, target, 2)
     tokens = _arrays.tokens(_host(drafts), "drafts", 2)
     given = _arrays.coins(*coins, own[2], 2)
-    return device.select(stream, rule, own, other, tokens, given, *_temperatures(parameters, own[2]))
+    answer = device.select(stream, rule, own, other, tokens, given, *_temperatures(parameters, own[2]))
+    del kept  # given back now: the work is done
+    return answer
 
 
 def verify(
@@ -101,8 +141,10 @@ def verify(
     """:func:`draftpick.verify` on the GPU that holds the logits; waits for its answer."""
     if verifier != "path":
         raise ValueError(f"{verifier} has no kernel; on a GPU there is path")
-    device, stream, own, other = _pair(draft, target, 4)
+    device, stream, own, other, kept = _pair(draft, target, 4)
     tokens = _arrays.tokens(_host(tokens), "tokens", 3)
     rows = tokens.shape[0]
     given = _arrays.coins(*coins, rows, 4)
-    return device.verify(stream, tokens, own, other, given, *_temperatures(parameters, rows))
+    answer = device.verify(stream, tokens, own, other, given, *_temperatures(parameters, rows))
+    del kept
+    return answer

@@ -88,6 +88,13 @@ class Auditor:
 _Tensor: TypeAlias = tuple[int, str, int, int, int]
 
 @final
+class CudaRows:  # in builds with the feature cuda
+    def __new__(cls, capsule: object, ordinal: int) -> CudaRows: ...
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def rows(self) -> tuple[int, str, int, int, int]: ...
+
 class CudaDevice:  # in builds with the feature cuda
     def __new__(cls, ordinal: int) -> CudaDevice: ...
     def select(

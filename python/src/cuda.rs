@@ -1,12 +1,12 @@
 //! Rows of logits in the memory of an NVIDIA GPU, as tensors of another library: their addresses go to the kernels.
 //!
-//! The only file of this crate with `unsafe` code: an address and a stream are what Python says they are.
+//! With `dlpack.rs` the only file of this crate with `unsafe` code: an address and a stream are what Python says they are.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use draftpick::gpu::{
-    Buffer, CoinSource, Device, Forest, Format, GpuError, Pairs, Rows, Selections, Shaping, Stream, TokenRule,
+    self, Buffer, CoinSource, Device, Forest, Format, GpuError, Pairs, Selections, Shaping, Stream, TokenRule,
     TokenSelector, TreeRule, TreeVerifier, Trees, View,
 };
 use numpy::ndarray::Array2;
@@ -19,7 +19,7 @@ use crate::paths::Verified;
 use crate::select::Selected;
 
 /// Rows of logits: an address, the type of a number, the number of rows, from one row to the next, the tokens of a row.
-type Tensor = (u64, String, usize, usize, usize);
+pub type Rows = (u64, String, usize, usize, usize);
 
 /// What a flag of a row says, from the lowest bit.
 const FLAGS: [&str; 10] = [
@@ -58,10 +58,10 @@ fn format(name: &str) -> PyResult<Format> {
     }
 }
 
-fn rows<'a>(tensor: &Tensor) -> PyResult<Rows<'a>> {
+fn rows<'a>(tensor: &Rows) -> PyResult<gpu::Rows<'a>> {
     let (address, dtype, count, stride, _) = tensor;
     // SAFETY: Python hands over a tensor that it holds for the call, which ends after the stream has done the work.
-    Ok(unsafe { Rows::from_raw(*address, format(dtype)?, *count, *stride) })
+    Ok(unsafe { gpu::Rows::from_raw(*address, format(dtype)?, *count, *stride) })
 }
 
 /// The kernels of one device. Compiled when they are first needed.
@@ -110,8 +110,8 @@ impl CudaDevice {
         py: Python<'py>,
         stream: u64,
         rule_name: &str,
-        draft: Tensor,
-        target: Tensor,
+        draft: Rows,
+        target: Rows,
         drafts: PyReadonlyArrayDyn<'py, i64>,
         coins: Given<'py>,
         draft_temperatures: PyReadonlyArray1<'py, f64>,
@@ -188,8 +188,8 @@ impl CudaDevice {
         py: Python<'py>,
         stream: u64,
         given: PyReadonlyArrayDyn<'py, i64>,
-        draft: Tensor,
-        target: Tensor,
+        draft: Rows,
+        target: Rows,
         coins: Given<'py>,
         draft_temperatures: PyReadonlyArray1<'py, f64>,
         temperatures: PyReadonlyArray1<'py, f64>,

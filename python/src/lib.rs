@@ -10,6 +10,9 @@ mod coins;
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 mod cuda;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod dlpack;
 mod parallel;
 mod paths;
 mod problem;
@@ -29,6 +32,9 @@ mod _draftpick {
     #[cfg(feature = "cuda")]
     #[pymodule_export]
     use super::cuda::CudaDevice;
+    #[cfg(feature = "cuda")]
+    #[pymodule_export]
+    use super::dlpack::CudaRows;
     #[pymodule_export]
     use super::parallel::{get_num_threads, set_num_threads};
     #[pymodule_export]

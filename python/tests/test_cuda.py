@@ -1,5 +1,8 @@
 """Tensors on a GPU: what comes out is what the CPU makes of the same numbers. Skipped where there is no GPU, with the reason."""
 
+import ctypes
+import gc
+
 import numpy as np
 import pytest
 
@@ -20,9 +23,9 @@ class Elsewhere:
 
 def test_rows_are_read_off_a_tensor(monkeypatch):
     monkeypatch.setattr(_draftpick, "CudaDevice", object, raising=False)
-    assert _cuda._tensor(Elsewhere(3, 5), "x", 2) == (64, "float32", 3, 5, 5)
-    assert _cuda._tensor(Elsewhere(3, 5, dtype="<f2", strides=(16, 2)), "x", 2) == (64, "float16", 3, 8, 5)
-    assert _cuda._tensor(Elsewhere(2, 3, 4, 5), "x", 4) == (64, "float32", 24, 5, 5)
+    assert _cuda._tensor(Elsewhere(3, 5), "x", 2, 0)[0] == (64, "float32", 3, 5, 5)
+    assert _cuda._tensor(Elsewhere(3, 5, dtype="<f2", strides=(16, 2)), "x", 2, 0)[0] == (64, "float16", 3, 8, 5)
+    assert _cuda._tensor(Elsewhere(2, 3, 4, 5), "x", 4, 0)[0] == (64, "float32", 24, 5, 5)
     for tensor, ndim, message in [
         (Elsewhere(3, 5, strides=(4, 12)), 2, "the last axis of x is strided"),
         (Elsewhere(2, 3, 4, 5, strides=(960, 320, 40, 4)), 4, "not evenly spaced"),
@@ -30,13 +33,123 @@ def test_rows_are_read_off_a_tensor(monkeypatch):
         (np.zeros((3, 5), np.float32), 2, "x is not on the GPU"),
     ]:
         with pytest.raises(ValueError, match=message):
-            _cuda._tensor(tensor, "x", ndim)
+            _cuda._tensor(tensor, "x", ndim, 0)
     with pytest.raises(ValueError, match="target_logits is not on GPU 0"):
         _cuda._pair(Elsewhere(3, 5), Elsewhere(3, 5, number=1), 2)
     with pytest.raises(ValueError, match="not applied on a GPU"):
         _cuda._temperatures((1.0, None, 5, None, None), 3)
     draft, target = _cuda._temperatures((np.array([1.0, 2.0]), 0.5, None, None, None), 2)
     assert draft.tolist() == [0.5, 0.5] and target.tolist() == [1.0, 2.0]
+
+
+class Device(ctypes.Structure):
+    _fields_ = [("kind", ctypes.c_int32), ("number", ctypes.c_int32)]
+
+
+class Type(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)]
+
+
+class DLTensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", Device),
+        ("ndim", ctypes.c_int32),
+        ("dtype", Type),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class Managed(ctypes.Structure):
+    _fields_ = [("tensor", DLTensor), ("context", ctypes.c_void_p), ("deleter", Deleter)]
+
+
+class Versioned(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", Deleter),
+        ("flags", ctypes.c_uint64),
+        ("tensor", DLTensor),
+    ]
+
+
+class Lent:
+    """A tensor that speaks DLPack alone, of version 1 or from before; notes what it is asked and when it is given back."""
+
+    def __init__(self, shape, strides=None, versioned=True, kind=2, number=0, dtype=(2, 32, 1), data=4096, major=1):
+        self.device, self.versioned, self.streams, self.returned = (kind, number), versioned, [], 0
+        self.shape = (ctypes.c_int64 * len(shape))(*shape)
+        self.strides = strides and (ctypes.c_int64 * len(shape))(*strides)
+        tensor = DLTensor(data, Device(kind, number), len(shape), Type(*dtype), self.shape, self.strides or None, 0)
+        self.deleter = Deleter(self.give_back)
+        self.managed = Versioned(major, 3, None, self.deleter, 0, tensor) if versioned else Managed(tensor, None, self.deleter)
+
+    def give_back(self, address):
+        assert address == ctypes.addressof(self.managed)
+        self.returned += 1
+
+    def __dlpack_device__(self):
+        return self.device
+
+    def __dlpack__(self, *, stream=None, **asked):
+        if asked and not self.versioned:
+            raise TypeError("an unexpected keyword")
+        assert not self.versioned or asked == {"max_version": (1, 0)}
+        self.streams.append(stream)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        self.name = b"dltensor_versioned" if self.versioned else b"dltensor"  # kept: the capsule does not copy it
+        self.capsule = new(ctypes.addressof(self.managed), self.name, None)
+        return self.capsule
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_tensors_are_taken_over_by_dlpack_and_given_back_once(versioned):
+    if not hasattr(_draftpick, "CudaRows"):
+        pytest.skip("this build has no feature cuda")
+    for shape, strides, rows in [
+        ((3, 5), None, (4096, "float32", 3, 5, 5)),
+        ((3, 5), (8, 1), (4096, "float32", 3, 8, 5)),
+        ((2, 3, 4, 5), None, (4096, "float32", 24, 5, 5)),
+    ]:
+        lent = Lent(shape, strides, versioned)
+        found, kept = _cuda._tensor(lent, "x", len(shape), 0)
+        # The default stream is 1 in this protocol.
+        assert (found, lent.streams, lent.returned) == (rows, [1], 0)
+        # A capsule is good for one.
+        with pytest.raises(ValueError, match="was taken before"):
+            _draftpick.CudaRows(lent.capsule, 0)
+        assert lent.returned == 0
+        del kept
+        assert lent.returned == 1
+    lent = Lent((3, 5), None, versioned, dtype=(4, 16, 1))
+    found, kept = _cuda._tensor(lent, "x", 2, 77)
+    assert (found[1], lent.streams) == ("bfloat16", [77])
+    del kept, found
+    for lent, message in [
+        (Lent((3, 5), (5, 2), versioned), "x: .*contiguous first"),
+        (Lent((3, 5), None, versioned, dtype=(2, 64, 1)), "x: .*64 bits"),
+        (Lent((3, 5), None, versioned, data=4098), "x: address 0x1002"),
+        (Lent((3, 5, 1), None, versioned), "x has 3 axes"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            _cuda._tensor(lent, "x", 2, 0)
+        gc.collect()  # the traceback held it
+        assert lent.returned == 1
+    if versioned:
+        lent = Lent((3, 5), major=2)
+        with pytest.raises(ValueError, match="DLPack 2"):
+            _cuda._tensor(lent, "x", 2, 0)
+        assert lent.returned == 1
+    with pytest.raises(ValueError, match="no capsule"):
+        _draftpick.CudaRows(object(), 0)
 
 
 def test_other_builds_and_devices_are_refused_with_a_message():
@@ -92,6 +205,52 @@ def test_selections_are_the_cpus(torch, rule, k, temperature, vocab):
     half = [logits.bfloat16() for logits in there]
     exact = [logits.float().cpu().numpy() for logits in half]
     assert differ(draftpick.select(*half, drafts, **coins, **keywords), *exact, **coins) <= 1
+
+
+def test_tensors_that_speak_dlpack_alone_are_read(torch):
+    class Alone:
+        """A torch tensor with nothing but the protocol, made on another stream; notes the streams that it was asked for."""
+
+        def __init__(self, tensor):
+            self.tensor, self.streams = tensor, []
+
+        def __dlpack_device__(self):
+            return self.tensor.__dlpack_device__()
+
+        def __dlpack__(self, **asked):
+            self.streams.append(asked["stream"])
+            return self.tensor.__dlpack__(**asked)
+
+    count, vocab, k = 64, 32_000, 4
+    draft, target = rows(7, count, vocab), rows(8, count, vocab)
+    rng = np.random.default_rng(9)
+    drafts = np.stack([draftpick.draw(draft, rng.random(count)) for _ in range(k)], axis=1)
+    keywords = dict(rule="kseq", seeds=np.arange(count), positions=1)
+    there = [torch.from_numpy(logits).cuda() for logits in (draft, target)]
+    expected = draftpick.select(*there, drafts, **keywords)
+    alone = [Alone(logits) for logits in there]
+    assert (draftpick.select(*alone, drafts, **keywords).tokens == expected.tokens).all()
+    assert alone[0].streams == alone[1].streams == [1]
+    half = [Alone(logits.bfloat16()) for logits in there]
+    exact = draftpick.select(*(logits.tensor for logits in half), drafts, **keywords)
+    assert (draftpick.select(*half, drafts, **keywords).tokens == exact.tokens).all()
+    # One of torch's beside it: on torch's stream, which the other is told to wait for.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        mixed = Alone(there[1])
+        assert (draftpick.select(there[0], mixed, drafts, **keywords).tokens == expected.tokens).all()
+        assert mixed.streams == [stream.cuda_stream]
+    # Four axes.
+    K, L = 2, 3
+    path = [rows(10, 4, K, L, 500), rows(11, 4, K, L + 1, 500)]
+    path[0][:, :, 0], path[1][:, :, 0] = path[0][:, :1, 0], path[1][:, :1, 0]
+    tokens = np.stack([draftpick.draw(path[0][:, k, l], rng.random(4)) for k in range(K) for l in range(L)], axis=1)
+    tokens = tokens.reshape(4, K, L)
+    tokens[:, 1, 0] = (tokens[:, 0, 0] + 1) % 500  # paths part at once
+    on = [torch.from_numpy(logits).cuda() for logits in path]
+    plain = draftpick.verify(tokens, *on, seeds=np.arange(4), positions=3)
+    assert (draftpick.verify(tokens, *map(Alone, on), seeds=np.arange(4), positions=3).tokens == plain.tokens).all()
 
 
 @pytest.mark.parametrize("K, L", [(1, 4), (2, 3), (4, 5)])

@@ -80,6 +80,11 @@ impl Device {
         Ok(self.0.context.name()?)
     }
 
+    /// Its number, by the driver's count from 0.
+    pub fn ordinal(&self) -> usize {
+        self.0.context.ordinal()
+    }
+
     /// The compute capability, major and minor: (9, 0) for Hopper.
     pub fn capability(&self) -> (i32, i32) {
         self.0.capability

@@ -32,6 +32,7 @@
 
 #[cfg(feature = "candle-cuda")]
 pub(crate) mod decoder;
+pub mod dlpack;
 mod filter;
 mod launch;
 mod path;
@@ -147,6 +148,9 @@ pub enum GpuError {
         /// Their number.
         pairs: usize,
     },
+    /// A tensor of another library holds no rows of logits that can be read.
+    #[error(transparent)]
+    Dlpack(#[from] dlpack::DlpackError),
     /// A parameter of a filter is out of range.
     #[error("{name} is {value}; it must be {range}")]
     Parameter {
