@@ -77,8 +77,8 @@ impl DeviceLaw {
 
 /// Draws and verifies on the GPU: its kernels run in candle's own stream, and tokens alone are copied to the host.
 ///
-/// On the device are [`Verifier::Path`], [`Verifier::Spread`], [`Verifier::Block`], and [`Verifier::Token`] over `maximal` and `kseq`, for up to 16
-/// paths of 32 tokens. For the others the rows of a round are copied to the host:
+/// On the device are [`Verifier::Path`], [`Verifier::Spread`], [`Verifier::Block`], and [`Verifier::Token`] over `maximal`, `kseq` and
+/// `optimal-linear`, for up to 16 paths of 32 tokens. For the others the rows of a round are copied to the host:
 /// [`is_on_device`](CudaSampler::is_on_device) tells.
 ///
 /// The coins are those of the host, and so are the outcomes, unless a coin lies within the rounding of f32 logits of the
@@ -433,6 +433,7 @@ fn token_rule(verifier: Verifier) -> Option<TokenRule> {
         Verifier::Token(recursion) => match recursion.rule() {
             Rule::Maximal => Some(TokenRule::Maximal),
             Rule::KSeq => Some(TokenRule::KSeq),
+            Rule::OptimalLinear => Some(TokenRule::OptimalLinear),
             _ => None,
         },
         _ => None,

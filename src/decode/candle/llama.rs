@@ -105,8 +105,8 @@ pub enum CallError {
 
 /// What runs the forward pass. Both keep keys and values in slots, and compute the same.
 enum Backend {
-    Host(Host),
-    Device(Tensors),
+    Host(Box<Host>),
+    Device(Box<Tensors>),
 }
 
 /// A decoder of the Llama architecture with its own cache of keys and values.
@@ -186,9 +186,9 @@ impl Llama {
 
         let checkpoint = Checkpoint::load(weights, &config, device, dtype)?;
         let backend = if device.is_cpu() {
-            Backend::Host(Host::new(&checkpoint, config.clone())?)
+            Backend::Host(Box::new(Host::new(&checkpoint, config.clone())?))
         } else {
-            Backend::Device(Tensors::new(checkpoint, config.clone(), device, dtype)?)
+            Backend::Device(Box::new(Tensors::new(checkpoint, config.clone(), device, dtype)?))
         };
         Ok(Llama {
             end_of_text: config.end_of_text().to_vec(),
@@ -302,7 +302,8 @@ mod tests {
         let (host, mut tensors) = (load(), load());
         let config = tensors.config.clone();
         let checkpoint = Checkpoint::load(Weights::open(&dir).unwrap(), &config, &Device::Cpu, DType::F32).unwrap();
-        tensors.backend = Backend::Device(Tensors::new(checkpoint, config, &Device::Cpu, DType::F32).unwrap());
+        let device = Tensors::new(checkpoint, config, &Device::Cpu, DType::F32).unwrap();
+        tensors.backend = Backend::Device(Box::new(device));
         [host, tensors]
     }
 
