@@ -232,7 +232,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    fn check(&self) -> Result<(), PmfError> {
+    pub(crate) fn check(&self) -> Result<(), PmfError> {
         let parameter = |name, value, range| Err(PmfError::Parameter { name, value, range });
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             return parameter("temperature", self.temperature, "finite and at least 0");

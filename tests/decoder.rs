@@ -531,5 +531,25 @@ fn the_gpu_draws_and_verifies_as_the_host_does() {
             assert!(differ <= usize::from(by_class), "{host:?}, not {gpu:?}");
             assert_ne!(host, texts(&settings, HostSampler, 100).unwrap());
         }
+        // Filters, of both models, whose thresholds the device finds: the same tokens are left. The host then takes rows less their
+        // largest logit, so that the couplings over ratio classes make other texts here too.
+        for (top_k, top_p, min_p) in
+            [(Some(20), None, None), (None, Some(0.9), None), (Some(200), Some(0.8), Some(0.02))]
+        {
+            let sampling = draftpick::Sampling { temperature: 1.0, top_k, top_p, min_p };
+            let draft_sampling = draftpick::Sampling { top_k: None, ..sampling };
+            let verifier = verifier.parse().unwrap();
+            let settings = Settings { paths, length, verifier, sampling, draft_sampling, ..Settings::default() };
+            let host = texts(&settings, HostSampler, 1).unwrap();
+            let gpu = texts(&settings, CudaSampler::new(&device()).unwrap(), 1).unwrap();
+            let differ = host.iter().zip(&gpu).filter(|(host, gpu)| host != gpu).count();
+            eprintln!("{verifier}, K {paths}, L {length}, {sampling:?}: {differ} of 6 texts differ");
+            assert!(by_class || differ == 0, "{sampling:?}: {host:?}, not {gpu:?}");
+            assert!(gpu.iter().all(|text| !text.is_empty()), "{gpu:?}");
+        }
     }
+    let wrong = draftpick::Sampling { top_p: Some(1.5), ..Default::default() };
+    let settings = Settings { sampling: wrong, ..Settings::default() };
+    let error = texts(&settings, CudaSampler::new(&device()).unwrap(), 1).unwrap_err();
+    assert!(error.to_string().contains("top_p is 1.5"), "{error}");
 }

@@ -135,6 +135,11 @@ impl Filter {
         Ok(Filter { device: device.clone(), format, vocab, kernel, resident })
     }
 
+    /// The logits of a row.
+    pub fn vocab(&self) -> usize {
+        self.vocab
+    }
+
     /// Submits a call to a stream and returns at once, without an allocation on the device: one read of each row where it fits
     /// the shared memory of a cluster of blocks, else one for each level of the search, 9 at most. The caller keeps everything
     /// that it names alive.

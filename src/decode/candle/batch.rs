@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor, WithDType};
 use super::address::address;
 use super::cuda::{CudaSamplerError, DeviceLaw};
 use super::resident::DeviceRow;
-use crate::gpu::{Format, Plain, Rows, Shaping, View};
+use crate::gpu::{self, Each, Filter, Filtered, Filters, Format, GpuError, Plain, Rows, Shaping, Stream, View};
 use crate::path::{Round, RoundCoins};
 
 /// The rows of several calls of a model, one after the other.
@@ -83,35 +83,101 @@ impl NodeRows {
         Ok((self.drafts.rows()?.unwrap_or_else(|| target.clone()), target))
     }
 
-    /// Factors of the draft and the target logits of each pair; `None` where all are 1.
-    pub fn scales(
+    /// What makes laws of the draft and the target row of each pair.
+    pub fn laws(
         &self,
         rounds: &[(&Round<DeviceLaw>, RoundCoins)],
         device: &Device,
-    ) -> Result<(Option<Tensor>, Option<Tensor>), CudaSamplerError> {
+    ) -> Result<[Laws; 2], CudaSamplerError> {
         let nodes = || rounds.iter().flat_map(|(round, _)| (0..round.tree().len()).map(move |node| (*round, node)));
-        let drafts = scales(nodes().map(|(round, node)| round.pair(node).map(|(draft, _)| draft)), device)?;
-        Ok((drafts, scales(nodes().map(|(round, node)| round.target(node)), device)?))
+        let drafts = Laws::new(nodes().map(|(round, node)| round.pair(node).map(|(draft, _)| draft)), device)?;
+        Ok([drafts, Laws::new(nodes().map(|(round, node)| round.target(node)), device)?])
     }
 }
 
-/// Factors of logits, 1 where there is no law; `None` where all are 1.
-pub(super) fn scales<'a>(
-    laws: impl Iterator<Item = Option<&'a DeviceLaw>>,
-    device: &Device,
-) -> Result<Option<Tensor>, CudaSamplerError> {
-    let scales: Vec<f32> = laws.map(|law| law.map_or(1.0, DeviceLaw::scale)).collect();
-    if scales.iter().all(|&scale| scale == 1.0) { Ok(None) } else { upload(&scales, device).map(Some) }
+/// What makes laws of the rows of one model: factors, and thresholds with ties where some law has a filter.
+pub(super) struct Laws {
+    pub scale: Option<Tensor>,
+    parameters: Option<[Tensor; 3]>,
+    count: usize,
+}
+
+impl Laws {
+    /// Of rows in this order; without a law a row stays as it is.
+    pub fn new<'a>(
+        laws: impl Iterator<Item = Option<&'a DeviceLaw>> + Clone,
+        device: &Device,
+    ) -> Result<Self, CudaSamplerError> {
+        let scales: Vec<f32> = laws.clone().map(|law| law.map_or(1.0, DeviceLaw::scale)).collect();
+        let count = scales.len();
+        let scale = if scales.iter().all(|&scale| scale == 1.0) { None } else { Some(upload(&scales, device)?) };
+        let parameters = if laws.clone().flatten().any(DeviceLaw::is_filtered) {
+            let of = |law: Option<&DeviceLaw>| law.map(DeviceLaw::filter).unwrap_or((i32::MAX, 1.0, 0.0));
+            let top_k: Vec<i32> = laws.clone().map(|law| of(law).0).collect();
+            let top_p: Vec<f32> = laws.clone().map(|law| of(law).1).collect();
+            let min_p: Vec<f32> = laws.map(|law| of(law).2).collect();
+            Some([upload(&top_k, device)?, upload(&top_p, device)?, upload(&min_p, device)?])
+        } else {
+            None
+        };
+        Ok(Laws { scale, parameters, count })
+    }
+
+    /// Submits the search for the thresholds of rows, if there are filters; the room grows as it must.
+    pub fn find<'r>(
+        &self,
+        filter: &Filter,
+        stream: &Stream,
+        (logits, rows): (&Tensor, &Tensor),
+        room: &'r mut Room,
+    ) -> Result<Option<&'r Filtered>, CudaSamplerError> {
+        let Some([top_k, top_p, min_p]) = &self.parameters else { return Ok(None) };
+        let into = room.of(self.count)?;
+        let filters = Filters {
+            logits: view_rows(logits)?,
+            vocab: filter.vocab(),
+            count: self.count,
+            rows: Some(view(rows)?),
+            scale: self.scale.as_ref().map(view).transpose()?,
+            top_k: Some(Each::One(view(top_k)?)),
+            top_p: Some(Each::One(view(top_p)?)),
+            min_p: Some(Each::One(view(min_p)?)),
+        };
+        filter.find(stream, &filters, into)?;
+        Ok(Some(into))
+    }
+}
+
+/// Room for thresholds.
+pub(super) struct Room {
+    device: gpu::Device,
+    filtered: Filtered,
+}
+
+impl Room {
+    pub fn new(device: &gpu::Device) -> Result<Self, GpuError> {
+        Ok(Room { device: device.clone(), filtered: Filtered::new(device, 16)? })
+    }
+
+    fn of(&mut self, count: usize) -> Result<&mut Filtered, GpuError> {
+        if count > self.filtered.least.len() {
+            self.filtered = Filtered::new(&self.device, count.next_power_of_two())?;
+        }
+        Ok(&mut self.filtered)
+    }
 }
 
 pub(super) fn shaping<'a>(
-    draft_scale: &'a Option<Tensor>,
-    target_scale: &'a Option<Tensor>,
+    [draft, target]: [&'a Laws; 2],
+    [draft_filtered, target_filtered]: [Option<&'a Filtered>; 2],
 ) -> Result<Shaping<'a>, CudaSamplerError> {
     Ok(Shaping {
-        draft_scale: draft_scale.as_ref().map(view).transpose()?,
-        target_scale: target_scale.as_ref().map(view).transpose()?,
-        ..Shaping::default()
+        draft_scale: draft.scale.as_ref().map(view).transpose()?,
+        target_scale: target.scale.as_ref().map(view).transpose()?,
+        draft_least: draft_filtered.map(|filtered| View::from(&filtered.least)),
+        target_least: target_filtered.map(|filtered| View::from(&filtered.least)),
+        draft_tie: draft_filtered.map(|filtered| View::from(&filtered.tie)),
+        target_tie: target_filtered.map(|filtered| View::from(&filtered.tie)),
     })
 }
 

@@ -6,12 +6,12 @@ use std::collections::hash_map::Entry;
 use candle_core::{CudaDevice, Device};
 
 use super::address::gpu_of;
-use super::batch::{NodeRows, Stack, scales, shaping, upload, view, view_rows};
+use super::batch::{Laws, NodeRows, Room, Stack, shaping, upload, view, view_rows};
 use super::resident::DeviceRow;
 use crate::decode::{HostSampler, Leaf, SampleError, Sampler, Source};
 use crate::gpu::{
-    self, CoinSource, Drawn, Draws, Forest, Format, GpuError, MAX_LENGTH, MAX_PATHS, Outcomes, Pairs, Selections,
-    TokenRule, TokenSelector, TreeRule, TreeVerifier, Trees,
+    self, CoinSource, Drawn, Draws, Filter, Forest, Format, GpuError, MAX_LENGTH, MAX_PATHS, Outcomes, Pairs,
+    Selections, TokenRule, TokenSelector, TreeRule, TreeVerifier, Trees, View,
 };
 use crate::path::{Coins, LogitRow, Outcome, PathCoupling, Purpose, ROOT, Round, RoundCoins, SpreadCoupling, Verifier};
 use crate::pmf::{Sampling, Token};
@@ -61,7 +61,7 @@ pub struct DeviceLaw {
     model: &'static str,
     logits: usize,
     vocab: usize,
-    temperature: f64,
+    sampling: Sampling,
 }
 
 impl DeviceLaw {
@@ -71,7 +71,19 @@ impl DeviceLaw {
 
     /// The factor of the logits.
     pub(super) fn scale(&self) -> f32 {
-        (1.0 / self.temperature) as f32
+        (1.0 / self.sampling.temperature) as f32
+    }
+
+    pub(super) fn is_filtered(&self) -> bool {
+        let Sampling { top_k, top_p, min_p, .. } = self.sampling;
+        top_k.is_some() || top_p.is_some() || min_p.is_some()
+    }
+
+    /// The number of top-k, the mass of top-p, the share of min-p; what keeps all tokens where there is none.
+    pub(super) fn filter(&self) -> (i32, f32, f32) {
+        let Sampling { top_k, top_p, min_p, .. } = self.sampling;
+        let top_k = top_k.map_or(i32::MAX, |k| i32::try_from(k).unwrap_or(i32::MAX));
+        (top_k, top_p.unwrap_or(1.0) as f32, min_p.unwrap_or(0.0) as f32)
     }
 }
 
@@ -82,8 +94,7 @@ impl DeviceLaw {
 /// [`is_on_device`](CudaSampler::is_on_device) tells.
 ///
 /// The coins are those of the host, and so are the outcomes, unless a coin lies within the rounding of f32 logits of the
-/// edge between two. A temperature is applied on the device, in f32; filters (top-k, top-p, min-p) and temperature 0 are
-/// refused.
+/// edge between two. Temperature and filters (top-k, top-p, min-p) are applied on the device, in f32; temperature 0 is refused.
 pub struct CudaSampler {
     candle: CudaDevice,
     device: gpu::Device,
@@ -97,6 +108,9 @@ struct Kernels {
     selectors: HashMap<TokenRule, (TokenSelector, Selections)>,
     trees: HashMap<TreeRule, TreeKernels>,
     drawer: TreeVerifier,
+    filter: Filter,
+    /// The thresholds of draft and of target rows; of drawn ones the first.
+    thresholds: [Room; 2],
     drawn: Drawn,
     /// The laws and tokens of `drawn`.
     draw_room: [usize; 2],
@@ -139,6 +153,8 @@ impl CudaSampler {
                 trees: HashMap::new(),
                 drawn: drawer.drawn(draw_room[0], draw_room[1])?,
                 drawer,
+                filter: Filter::new(&self.device, Format::F32, vocab)?,
+                thresholds: [Room::new(&self.device)?, Room::new(&self.device)?],
                 draw_room,
             });
         }
@@ -166,23 +182,25 @@ impl CudaSampler {
         // The kernel is given as many coins as there is room for tokens.
         coins.resize(kernels.draw_room[1], 0.0);
         let logits = stack.rows()?.ok_or(CudaSamplerError::NotCuda)?;
-        let scale = scales(laws.iter().map(|(law, _)| Some(*law)), &device)?;
+        let shaped = Laws::new(laws.iter().map(|(law, _)| Some(*law)), &device)?;
         let (rows_of, first_of, coins_of) =
             (upload(&rows, &device)?, upload(&first, &device)?, upload(&coins, &device)?);
+        let Kernels { drawer, filter, thresholds: [thresholds, _], drawn, .. } = kernels;
+        let filtered = shaped.find(filter, &stream, (&logits, &rows_of), thresholds)?;
         let draws = Draws {
             logits: view_rows(&logits)?,
             vocab: first_law.vocab,
             laws: laws.len(),
             rows: view(&rows_of)?,
-            scale: scale.as_ref().map(view).transpose()?,
-            least: None,
-            tie: None,
+            scale: shaped.scale.as_ref().map(view).transpose()?,
+            least: filtered.map(|filtered| View::from(&filtered.least)),
+            tie: filtered.map(|filtered| View::from(&filtered.tie)),
             first: view(&first_of)?,
             coins: view(&coins_of)?,
         };
-        kernels.drawer.draw(&stream, &draws, &mut kernels.drawn)?;
+        drawer.draw(&stream, &draws, drawn)?;
         stream.synchronize()?;
-        let drawn = kernels.drawn.tokens.read()?;
+        let drawn = drawn.tokens.read()?;
         let mut tokens = Vec::with_capacity(laws.len());
         for (round, bounds) in first.windows(2).enumerate() {
             let of_law = drawn[bounds[0] as usize..bounds[1] as usize].iter().map(|&token| Token::try_from(token));
@@ -217,8 +235,8 @@ impl CudaSampler {
         }
         let (draft, target) = nodes.tensors()?;
         let gpu = self.device.clone();
-        let kernels = self.kernels(nodes.vocab)?;
-        let (selector, selections) = match kernels.selectors.entry(rule) {
+        let Kernels { selectors, filter, thresholds, .. } = self.kernels(nodes.vocab)?;
+        let (selector, selections) = match selectors.entry(rule) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let selector = TokenSelector::new(&gpu, rule, Format::F32, nodes.vocab)?;
@@ -231,7 +249,12 @@ impl CudaSampler {
         let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
         let (tokens, counts) = (upload(&tokens, &device)?, upload(&counts, &device)?);
         let given = upload(&given, &device)?;
-        let (draft_scale, target_scale) = nodes.scales(rounds, &device)?;
+        let [drafts, targets] = nodes.laws(rounds, &device)?;
+        let [of_drafts, of_targets] = thresholds;
+        let filtered = [
+            drafts.find(filter, &stream, (&draft, &draft_rows), of_drafts)?,
+            targets.find(filter, &stream, (&target, &target_rows), of_targets)?,
+        ];
         let call = Pairs {
             draft: view_rows(&draft)?,
             target: view_rows(&target)?,
@@ -242,7 +265,7 @@ impl CudaSampler {
             target_rows: Some(view(&target_rows)?),
             tokens: view(&tokens)?,
             counts: Some(view(&counts)?),
-            shaping: shaping(&draft_scale, &target_scale)?,
+            shaping: shaping([&drafts, &targets], filtered)?,
             coins: CoinSource::Given(view(&given)?),
         };
         selector.select(&stream, &call, selections)?;
@@ -276,7 +299,8 @@ impl CudaSampler {
         let forest = Forest::new(rounds.iter().map(|(round, _)| round.tree()));
         let (draft, target) = nodes.tensors()?;
         let gpu = self.device.clone();
-        let kernels = match self.kernels(nodes.vocab)?.trees.entry(rule) {
+        let Kernels { trees, filter, thresholds, .. } = self.kernels(nodes.vocab)?;
+        let kernels = match trees.entry(rule) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let verifier = TreeVerifier::new(&gpu, rule, Format::F32, nodes.vocab)?;
@@ -293,7 +317,12 @@ impl CudaSampler {
             kernels.outcomes = kernels.verifier.outcomes(trees, pairs, paths, length)?;
         }
         let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
-        let (draft_scale, target_scale) = nodes.scales(rounds, &device)?;
+        let [drafts, targets] = nodes.laws(rounds, &device)?;
+        let [of_drafts, of_targets] = thresholds;
+        let filtered = [
+            drafts.find(filter, &stream, (&draft, &draft_rows), of_drafts)?,
+            targets.find(filter, &stream, (&target, &target_rows), of_targets)?,
+        ];
         let (pairs_of, tokens) = (upload(&forest.nodes, &device)?, upload(&forest.tokens, &device)?);
         let (lengths, paths_of) = (upload(&forest.lengths, &device)?, upload(&forest.paths_of, &device)?);
         let bits = |of: fn(&RoundCoins) -> u64| rounds.iter().map(|(_, coins)| of(coins) as i64).collect::<Vec<_>>();
@@ -305,7 +334,7 @@ impl CudaSampler {
             vocab: nodes.vocab,
             draft_rows: view(&draft_rows)?,
             target_rows: view(&target_rows)?,
-            shaping: shaping(&draft_scale, &target_scale)?,
+            shaping: shaping([&drafts, &targets], filtered)?,
             trees: forest.trees(),
             pairs: forest.pairs(),
             paths: forest.paths,
@@ -342,9 +371,9 @@ impl CudaSampler {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(law.row.call.to_vec2::<f32>().map_err(CudaSamplerError::Backend)?),
             };
-            let &DeviceLaw { model, logits, vocab, temperature, .. } = law;
-            let sampling = Sampling { temperature, ..Sampling::default() };
-            crate::decode::sampler::law(&call[law.row.row], &Source { model, logits, vocab, sampling: &sampling })
+            let DeviceLaw { row, model, logits, vocab, sampling } = law;
+            let source = Source { model, logits: *logits, vocab: *vocab, sampling };
+            crate::decode::sampler::law(&call[row.row], &source)
         };
         let copies = rounds.iter().map(|(round, coins)| Ok((round.try_map(&mut copy)?, *coins)));
         let copies = copies.collect::<Result<Vec<_>, SampleError>>()?;
@@ -358,9 +387,9 @@ impl Sampler<DeviceRow> for CudaSampler {
 
     fn laws(&mut self, rows: Vec<DeviceRow>, source: &Source<'_>) -> Result<Vec<DeviceLaw>, SampleError> {
         let &Source { model, logits, vocab, sampling } = source;
-        let Sampling { temperature, top_k, top_p, min_p } = *sampling;
+        sampling.check().map_err(|error| SampleError::Sampling { model, error })?;
+        let temperature = sampling.temperature;
         let unsupported = match () {
-            () if top_k.is_some() || top_p.is_some() || min_p.is_some() => Some("filtering"),
             () if !(temperature > 0.0 && temperature.is_finite()) => Some("a temperature that is not positive"),
             () if logits < vocab => Some("a model that lacks tokens of the other"),
             () => None,
@@ -373,7 +402,7 @@ impl Sampler<DeviceRow> for CudaSampler {
             if given != logits {
                 return Err(SampleError::RowLength { model, expected: logits, given });
             }
-            Ok(DeviceLaw { row, model, logits, vocab, temperature })
+            Ok(DeviceLaw { row, model, logits, vocab, sampling: *sampling })
         };
         rows.into_iter().map(law).collect()
     }
