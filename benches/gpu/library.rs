@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+mod filters;
 mod trees;
 
 use draftpick::gpu::{
