@@ -13,7 +13,7 @@
 //! much draft mass as its target mass asks for and the rest on ratio ∞.
 
 use crate::layout::Item;
-use crate::problem::{Band, Excess, Laws, for_each_token};
+use crate::problem::{Band, Excess, Laws, ON_EDGE, for_each_token, reaches};
 
 /// The highest finite edge, as a natural logarithm.
 ///
@@ -23,12 +23,14 @@ use crate::problem::{Band, Excess, Laws, for_each_token};
 const LOG_HIGHEST: f64 = 8.0;
 
 /// Cells for each doubling of the distance from the ratio that matters.
+#[cfg(test)]
 const CELLS_AN_OCTAVE: usize = 8;
 
 /// The most edges that a class is divided by at a time.
 const NEW_EDGES: usize = 32;
 
 /// The acceptance that dropping edges may cost: a thousandth of what the cells themselves cost.
+#[cfg(test)]
 const COARSENING_LOSS: f64 = 1e-9;
 
 /// The edges, on an equally spaced grid in the logarithm of the ratio, of which some may have been dropped.
@@ -38,6 +40,8 @@ pub(crate) struct Edges {
     log_lowest: f64,
     /// The inverse of the grid's spacing, as a logarithm.
     per_width: f64,
+    /// The inverse ratio half-way up a class, over that of its lower edge.
+    half: f64,
     /// The lowest class of each cell of the grid: cell 0 is below the lowest point.
     class_of: Vec<u32>,
     /// The lowest class of each class's cells.
@@ -58,6 +62,16 @@ fn power(mut x: f64, k: usize) -> f64 {
         k /= 2;
     }
     power
+}
+
+/// The draft mass that a token, or the sum of a class, has on the upper one of its two edges, `high` and `low` being their
+/// inverse ratios.
+#[inline(always)]
+fn upper_part(p: f64, q: f64, high: f64, low: f64) -> f64 {
+    // p₁ + p₂ = p and p₁·high + p₂·low = q. Rounding may step over the ends, and where the edges are close it is most of a
+    // small difference: what is on the lower edge but for rounding is on it.
+    let above = p * high - q;
+    if above > ON_EDGE * q { (above / (high - low)).min(p) } else { 0.0 }
 }
 
 /// The two edges of a token and its draft mass on each.
@@ -107,7 +121,8 @@ impl Edges {
         inverses.truncate(count);
         inverses.push(0.0);
         let class_of: Vec<u32> = (0..inverses.len() as u32).collect();
-        Edges { log_lowest, per_width: 1.0 / width, first_of: class_of.clone(), class_of, inverses }
+        let half = (-0.5 * width).exp();
+        Edges { log_lowest, per_width: 1.0 / width, half, first_of: class_of.clone(), class_of, inverses }
     }
 
     /// The number of edges, the infinite one included; also the number of classes.
@@ -132,10 +147,10 @@ impl Edges {
         let cell = ((place + 1.0) as usize).min(self.class_of.len() - 1);
         let mut class = self.class_of[cell] as usize;
         // Rounding may have put the token on the wrong side of an edge; the band decides.
-        while class > 0 && !(p * self.inverses[class - 1] >= q) {
+        while class > 0 && !reaches(p, q, self.inverses[class - 1]) {
             class -= 1;
         }
-        while class + 1 < self.len() && p * self.inverses[class] >= q && p > 0.0 {
+        while class + 1 < self.len() && reaches(p, q, self.inverses[class]) && p > 0.0 {
             class += 1;
         }
         class
@@ -155,14 +170,14 @@ impl Edges {
 
     /// The draft mass on each edge, given the masses of each class.
     pub fn draft_masses(&self, classes: &[(f64, f64)]) -> Vec<f64> {
-        let mut masses = vec![0.0; self.len()];
-        for (class, &(p, q)) in classes.iter().enumerate().filter(|(_, class)| class.0 > 0.0) {
-            let split = self.split_sum(class, p, q);
-            masses[split.lower] += split.p_lower;
-            if split.p_upper > 0.0 {
-                masses[split.lower + 1] += split.p_upper;
-            }
-        }
+        let mut masses = Vec::with_capacity(self.len());
+        // What the classes up to here have put on the next edge.
+        let mut mass = classes[0].0;
+        masses.extend(classes[1..].iter().zip(self.inverses.windows(2)).map(|(&(p, q), edges)| {
+            let upper = upper_part(p, q, edges[0], edges[1]);
+            std::mem::replace(&mut mass, upper) + (p - upper)
+        }));
+        masses.push(mass);
         masses
     }
 
@@ -184,6 +199,7 @@ impl Edges {
 
     /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio. And the class
     /// between whose edges the set ends; `None` if it holds whole classes of tokens, or none.
+    #[cfg(test)]
     fn loss(&self, classes: &[(f64, f64)], k: usize) -> (f64, Option<usize>) {
         let (mut p, mut q, mut largest) = (0.0f64, 0.0, (0.0, None));
         for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
@@ -210,6 +226,9 @@ impl Edges {
     /// tokens gain from being selected more, or none. Fine cells are kept around that ratio, and ever wider ones away
     /// from it. Where that costs acceptance after all, because the minimum is nearly attained twice, nothing is
     /// dropped. A cost below the `accuracy` of the laws is none.
+    ///
+    /// The specification of what a GPU does; nothing on the host drops edges so.
+    #[cfg(test)]
     pub fn coarsened(self, classes: Vec<(f64, f64)>, k: usize, accuracy: f64) -> (Edges, Vec<(f64, f64)>) {
         let (mut p, mut q, mut best, mut centre) = (0.0f64, 0.0, 0.0, 0);
         for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
@@ -286,7 +305,17 @@ impl Edges {
             }
         }
         let first_of = (0..class).collect();
-        (Edges { log_lowest: self.log_lowest, per_width: self.per_width, class_of, first_of, inverses }, merged)
+        (
+            Edges {
+                log_lowest: self.log_lowest,
+                per_width: self.per_width,
+                half: self.half,
+                class_of,
+                first_of,
+                inverses,
+            },
+            merged,
+        )
     }
 
     /// The class in which the mixture on its two edges loses acceptance, the one that loses most; `None` if the
@@ -318,9 +347,12 @@ impl Edges {
         let band = self.band(class);
         let (above, below) = (band.from.unwrap_or(f64::INFINITY), band.to.unwrap_or(f64::NEG_INFINITY));
         let drafted = tokens.iter().filter(|(p, _)| *p > 0.0);
-        let mut ratios: Vec<f64> = drafted.map(|(p, q)| q / p).filter(|r| below < *r && *r < above).collect();
+        // Edges that differ by rounding alone would tell nothing apart.
+        let is_below = |a: f64, b: f64| a < b * (1.0 - 4.0 * ON_EDGE);
+        let is_inside = |r: &f64| is_below(below, *r) && is_below(*r, above);
+        let mut ratios: Vec<f64> = drafted.map(|(p, q)| q / p).filter(is_inside).collect();
         ratios.sort_unstable_by(|a, b| b.total_cmp(a));
-        ratios.dedup();
+        ratios.dedup_by(|r, kept| !is_below(*r, *kept));
         // Few tokens get an edge each; of many, some, and the class that still loses is refined again.
         let step = ratios.len().div_ceil(NEW_EDGES).max(1);
         let new: Vec<f64> = ratios.into_iter().step_by(step).collect();
@@ -329,7 +361,7 @@ impl Edges {
         }
         let mut divided = vec![(0.0, 0.0); new.len() + 1];
         for &(p, q) in tokens {
-            let part = &mut divided[new.partition_point(|inverse| p * inverse >= q)];
+            let part = &mut divided[new.partition_point(|&inverse| reaches(p, q, inverse))];
             *part = (part.0 + p, part.1 + q);
         }
         let (count, first) = (new.len() as u32, self.first_of[class]);
@@ -352,6 +384,19 @@ impl Edges {
             from: class.checked_sub(1).map(|edge| self.inverses[edge]),
             to: (class + 1 < self.len()).then(|| self.inverses[class]),
         }
+    }
+
+    /// The share of its draft mass that a token counted in a cell has on the upper edge, and the class, given its `q/p` over
+    /// that of the cell's middle. `None` where the sums do not have the token like that: below and above the grid, where
+    /// edges were dropped and where a class was divided.
+    pub fn counted_share(&self, cell: usize, over_middle: f64) -> Option<(usize, f64)> {
+        let class = self.class_of[cell] as usize;
+        let is_first = cell > 0 && (self.class_of[cell - 1] as usize) < class;
+        let is_last = self.class_of.get(cell + 1) == Some(&(class as u32 + 1));
+        (is_first && is_last).then(|| {
+            let (high, low) = (self.inverses[class - 1], self.inverses[class]);
+            (class, upper_part(1.0, high * self.half * over_middle, high, low))
+        })
     }
 
     /// Splits a token of masses `p > 0` and `q ≥ 0`.
@@ -380,8 +425,7 @@ impl Edges {
             return Split { lower: 0, p_lower: p, p_upper: 0.0 };
         };
         let (high, low) = (self.inverses[lower], self.inverses[lower + 1]);
-        // p₁ + p₂ = p and p₁·high + p₂·low = q. Rounding may step over the ends.
-        let p_upper = ((p * high - q) / (high - low)).clamp(0.0, p);
+        let p_upper = upper_part(p, q, high, low);
         Split { lower, p_lower: p - p_upper, p_upper }
     }
 }

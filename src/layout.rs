@@ -91,7 +91,7 @@ impl Segment {
 ///
 /// By doubling: with `h_n` this sum for `n`, `h_2n = h_n·(hi^n + lo^n)` and `h_{n+1} = hi·h_n + lo^n`; all terms are
 /// positive, so nothing cancels. `O(log k)`.
-fn mean_density(lo: f64, hi: f64, k: u32) -> f64 {
+pub(crate) fn mean_density(lo: f64, hi: f64, k: u32) -> f64 {
     let (mut h, mut hi_n, mut lo_n) = (1.0, hi, lo);
     let mut bit = (1u32 << (31 - k.leading_zeros())) >> 1;
     while bit > 0 {

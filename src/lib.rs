@@ -6,6 +6,7 @@ mod classes;
 pub mod coupling;
 pub mod decode;
 pub mod engine;
+pub mod exchange;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod kseq;

@@ -13,10 +13,12 @@
 //! sets `B`, which is what any selection rule can reach at all; the best of them gives `Σ min(m, q) = α*` (see
 //! [`bound`](crate::bound)). Proofs are in `docs/math.md`.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use crate::classes::{EdgeItems, Edges, Split};
+use crate::classes::{Edges, Split};
+use crate::exchange::ExchangeLayout;
 use crate::layout::{Item, Layout, Segment};
 use crate::pmf::{Coin, Token};
 use crate::problem::{Excess, Laws, Problem};
@@ -24,7 +26,7 @@ use crate::ratio::ByRatio;
 use crate::selector::{
     Acceptance, SelectError, SelectThenAccept, Selection, Selector, check_drafts, split_coins, sum_over,
 };
-use crate::winner::{Placement, winner_law};
+use crate::winner::{region_law, winner_law};
 
 /// The optimum, exactly: every token has its own region. Preparing sorts the vocabulary, `O(V log V)`.
 ///
@@ -128,9 +130,8 @@ impl<L: Laws> Selector for Optimal<L> {
 
     fn law(&self, drafts: &[Token]) -> Result<Vec<f64>, SelectError> {
         check_drafts(&self.laws, self.k, drafts)?;
-        let placements: Vec<_> =
-            drafts.iter().map(|&token| Placement::certain(self.item_of[token as usize] as usize)).collect();
-        self.output_law(drafts, &winner_law(&self.layout, &placements))
+        let labels: Vec<_> = drafts.iter().map(|&token| region_law(self.region(token))).collect();
+        self.output_law(drafts, &winner_law(&labels))
     }
 
     fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError> {
@@ -158,12 +159,13 @@ pub const MIN_CLASSES: usize = 3;
 /// The most ratio classes: beyond them rounding, not the class width, limits the acceptance.
 pub const MAX_CLASSES: usize = 1 << 16;
 
-/// The optimum in linear time: the regions belong to ratio classes instead of tokens. The output law is exactly the
+/// The optimum in linear time: the labels belong to ratio classes instead of tokens. The output law is exactly the
 /// target's all the same; the acceptance falls short of the optimum by an amount of second order in the class width.
 ///
 /// A token's draft mass lies on the two edges of its class, `p = p₁ + p₂`. Its draft picks an edge with probability
-/// `p₁/p` or `p₂/p` and a label in that edge's region, so it is selected with probability `m = p₁·g₁ + p₂·g₂`, `g`
-/// being the regions' densities. Accepting and resampling go by the token's own `m` and `q`.
+/// `p₁/p` or `p₂/p` and a label by that edge's law, so it is selected with probability `m = p₁·g₁ + p₂·g₂`, `g` being the
+/// edges' densities. Accepting and resampling go by the token's own `m` and `q`. The edges' labels are those of an
+/// [`ExchangeLayout`], which takes sums only: what it attains is what regions attain, at a fraction of the work.
 ///
 /// Uses one coin a draft (its edge and label), the accept coin and the residual coin.
 #[derive(Clone, Debug)]
@@ -173,9 +175,18 @@ pub struct OptimalLinear<L = Problem> {
     edges: Edges,
     /// The draft and target mass of each class.
     classes: Vec<(f64, f64)>,
-    layout: Layout,
+    layout: ExchangeLayout,
     /// The layout's item of each edge.
     item_of: Vec<u32>,
+    /// The lowest edge in the layout's head. It is the upper edge of the class with the same number, in which the head ends.
+    end: usize,
+}
+
+/// The edges of a draft, as items of the layout, with the share of its mass on each.
+#[derive(Clone, Copy, Debug)]
+struct Placement {
+    lower: (usize, f64),
+    upper: (usize, f64),
 }
 
 /// What the ratio classes are to attain.
@@ -242,7 +253,7 @@ impl<L: Laws> OptimalLinear<L> {
 
     /// Prepares the rule from the draft and target mass of each class. `O(classes)`.
     pub(crate) fn with_counts(laws: L, k: usize, edges: Edges, classes: Vec<(f64, f64)>, precision: Precision) -> Self {
-        let (mut edges, mut classes) = edges.coarsened(classes, k, laws.accuracy());
+        let (mut edges, mut classes) = (edges, classes);
         // One draft is accepted by its own probability, whatever the edges.
         while precision == Precision::Exact
             && k > 1
@@ -257,41 +268,54 @@ impl<L: Laws> OptimalLinear<L> {
                 break;
             }
         }
-        let EdgeItems { items, item_of, .. } = edges.items(&classes);
-        let layout = Layout::new(&[Segment::UNIT], &items, k);
-        OptimalLinear { laws, k, edges, classes, layout, item_of }
+        let masses = edges.draft_masses(&classes);
+        let (mut drafted, mut inverses) = (Vec::with_capacity(masses.len()), Vec::with_capacity(masses.len()));
+        let mut item_of = vec![0; masses.len()];
+        for ((edge, &mass), item) in masses.iter().enumerate().zip(&mut item_of).rev() {
+            if mass > 0.0 {
+                drafted.push(mass);
+                inverses.push(edges.inverse(edge));
+            }
+            // No draft has a share on an edge without mass; what rounding makes look like one goes to a neighbour.
+            *item = (drafted.len() as u32).saturating_sub(1);
+        }
+        let layout = ExchangeLayout::new(drafted, inverses, k);
+        let end = item_of.partition_point(|&item| item as usize >= layout.head());
+        OptimalLinear { laws, k, edges, classes, layout, item_of, end }
     }
 
     /// A token's items, with the share of its draft mass on each.
-    fn placement(&self, p: f64, q: f64) -> Placement {
-        let Split { lower, p_lower, p_upper } = self.edges.split(p, q);
+    fn placement(&self, token: Token) -> Placement {
+        let counted = self.laws.counted(token);
+        // The shares that the classes were counted with, or those of its masses.
+        let (lower, share) =
+            match counted.and_then(|counted| self.edges.counted_share(counted.cell, counted.over_middle)) {
+                Some((class, share)) => (class - 1, share),
+                None => {
+                    let (p, q) = self.laws.masses(token);
+                    let Split { lower, p_upper, .. } = self.edges.split(p, q);
+                    (lower, p_upper / p)
+                }
+            };
         let item = |edge: usize| self.item_of[edge] as usize;
-        if p_upper > 0.0 {
-            Placement { first: (item(lower), p_lower / p), second: (item(lower + 1), p_upper / p) }
-        } else {
-            Placement::certain(item(lower))
-        }
+        let upper = if share > 0.0 { item(lower + 1) } else { item(lower) };
+        Placement { lower: (item(lower), 1.0 - share), upper: (upper, share) }
     }
 
-    fn label(&self, token: Token, coin: Coin) -> f64 {
-        let (p, q) = self.laws.masses(token);
-        self.label_of(p, q, coin)
-    }
-
-    /// The label of a draft of masses `p` and `q`.
-    pub(crate) fn label_of(&self, p: f64, q: f64, coin: Coin) -> f64 {
-        let Placement { first, second } = self.placement(p, q);
+    /// The label of a draft of a token.
+    pub(crate) fn label_of(&self, token: Token, coin: Coin) -> f64 {
+        let Placement { lower, upper } = self.placement(token);
         // One coin picks the edge and, stretched back to [0, 1), the label.
-        let (item, coin) = if coin.get() < first.1 {
-            (first.0, coin.get() / first.1)
+        let (item, coin) = if coin.get() < lower.1 {
+            (lower.0, coin.get() / lower.1)
         } else {
-            (second.0, (coin.get() - first.1) / (1.0 - first.1))
+            (upper.0, (coin.get() - lower.1) / (1.0 - lower.1))
         };
         self.layout.label(item, Coin::new(coin).unwrap_or(Coin::LAST))
     }
 
-    /// The layout of the labels: one region for each ratio edge that has draft mass, highest ratio first.
-    pub fn layout(&self) -> &Layout {
+    /// The layout of the labels: one item for each ratio edge that has draft mass, highest ratio first.
+    pub fn layout(&self) -> &ExchangeLayout {
         &self.layout
     }
 
@@ -304,14 +328,20 @@ impl<L: Laws> OptimalLinear<L> {
 
     /// The sign of `q − m` of the tokens of a class.
     fn sign(&self, class: usize) -> Sign {
-        // An edge has q = inverse·p and m = density·p. Where both edges lack or both exceed, so do all tokens between.
-        let lacks = |edge: usize| self.edges.inverse(edge) >= self.layout.density(self.item_of[edge] as usize);
-        match (class == 0 || lacks(class - 1), lacks(class)) {
-            _ if !(self.classes[class].0 > 0.0) => Sign::Lacks,
-            (true, true) => Sign::Lacks,
-            (false, false) => Sign::Exceeds,
-            _ => Sign::Changes,
+        // An edge has q = inverse·p and m = density·p. In the layout's head it is not selected too rarely, elsewhere not too
+        // often. Where that holds for both edges it holds for all tokens between.
+        match class.cmp(&self.end) {
+            Ordering::Less => Sign::Lacks,
+            Ordering::Greater => Sign::Exceeds,
+            Ordering::Equal if class == 0 || self.is_even(class) => Sign::Lacks,
+            Ordering::Equal if self.is_even(class - 1) => Sign::Exceeds,
+            Ordering::Equal => Sign::Changes,
         }
+    }
+
+    /// Whether an edge is selected as often as its target mass asks for.
+    fn is_even(&self, edge: usize) -> bool {
+        self.layout.density(self.item_of[edge] as usize) == self.edges.inverse(edge)
     }
 
     /// `Σ (q − m)₊` over the tokens of a class.
@@ -322,8 +352,9 @@ impl<L: Laws> OptimalLinear<L> {
         }
         match self.sign(class) {
             _ if !(p > 0.0) => q,
-            Sign::Lacks => (q - self.selected_of(class, p, q)).max(0.0),
             Sign::Exceeds => 0.0,
+            Sign::Lacks if class > 0 && self.is_even(class - 1) && self.is_even(class) => 0.0,
+            Sign::Lacks => (q - self.selected_of(class, p, q)).max(0.0),
             Sign::Changes => {
                 let mut sum = 0.0;
                 self.laws.in_band(&self.edges.band(class), &mut |_, p, q| {
@@ -366,8 +397,12 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
         &self.laws
     }
 
-    fn selected(&self, _: Token, p: f64, q: f64) -> f64 {
-        if p > 0.0 { self.selected_of(self.edges.class(p, q), p, q) } else { 0.0 }
+    fn selected(&self, token: Token, p: f64, _: f64) -> f64 {
+        if !(p > 0.0) {
+            return 0.0;
+        }
+        let Placement { lower, upper } = self.placement(token);
+        p * (lower.1 * self.layout.density(lower.0) + upper.1 * self.layout.density(upper.0))
     }
 
     fn residual_total(&self) -> f64 {
@@ -379,11 +414,12 @@ impl<L: Laws> SelectThenAccept for OptimalLinear<L> {
         let threshold = coin.get() * total;
         let mut cumulative = 0.0;
         let mut chosen = None;
-        // Where the sign changes the sum is a pass over the vocabulary. Such a class, there is hardly ever more than
-        // one, comes last: reaching it says all that its sum could.
+        // Where the sign changes the sum is a pass over the vocabulary. Such a class, there is no more than one, comes
+        // last: reaching it says all that its sum could.
         let classes = 0..self.edges.len();
-        let changes = |class: &usize| self.sign(*class) == Sign::Changes && self.classes[*class].1 > 0.0;
-        let last = classes.clone().rfind(changes);
+        let is_mixed = |class: usize| self.classes[class].0 > 0.0 && self.classes[class].1 > 0.0;
+        let changes = |class: &usize| is_mixed(*class) && self.sign(*class) == Sign::Changes;
+        let last = Some(self.end).filter(|class| classes.contains(class)).filter(changes);
         let order = classes.filter(|class| Some(*class) != last);
         for class in order {
             let residual = self.class_residual(class);
@@ -417,20 +453,26 @@ impl<L: Laws> Selector for OptimalLinear<L> {
 
     fn law(&self, drafts: &[Token]) -> Result<Vec<f64>, SelectError> {
         check_drafts(&self.laws, self.k, drafts)?;
-        let placements: Vec<_> = drafts
+        let labels: Vec<_> = drafts
             .iter()
             .map(|&token| {
-                let (p, q) = self.laws.masses(token);
-                self.placement(p, q)
+                let Placement { lower, upper } = self.placement(token);
+                let part = |(item, share): (usize, f64)| {
+                    let law = if share > 0.0 { self.layout.law(item) } else { Vec::new() };
+                    law.into_iter()
+                        .map(move |(segment, weight)| (segment, share * weight))
+                        .filter(|piece| piece.1 > 0.0)
+                };
+                part(lower).chain(part(upper)).collect()
             })
             .collect();
-        self.output_law(drafts, &winner_law(&self.layout, &placements))
+        self.output_law(drafts, &winner_law(&labels))
     }
 
     fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError> {
         check_drafts(&self.laws, self.k, drafts)?;
         let coins = split_coins(self.k, coins)?;
-        let winner = largest(drafts.iter().zip(coins.drafts).map(|(&token, &coin)| self.label(token, coin)));
+        let winner = largest(drafts.iter().zip(coins.drafts).map(|(&token, &coin)| self.label_of(token, coin)));
         self.accept_or_resample(drafts, winner, &coins)
     }
 

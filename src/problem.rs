@@ -101,6 +101,13 @@ pub trait Laws {
     /// `(p(token), q(token))`. `token` is below [`vocab`](Laws::vocab); `O(1)`.
     fn masses(&self, token: Token) -> (f64, f64);
 
+    /// How the token was counted where masses were added up by ratio in other arithmetic than that of
+    /// [`masses`](Laws::masses); `None` if they were not, or not of this token. `O(1)`.
+    fn counted(&self, token: Token) -> Option<Counted> {
+        let _ = token;
+        None
+    }
+
     /// Hands over all probabilities in order, in blocks: the first token of the block, its `p`s and its `q`s.
     /// Stops when `visit` says so. `O(V)`.
     fn blocks(&self, visit: &mut Visit<'_>);
@@ -157,6 +164,18 @@ pub trait Laws {
             ControlFlow::Continue(())
         });
     }
+}
+
+/// How a token was counted among cells of the ratio `p/q`.
+///
+/// A token's split between the edges of its class is a difference of nearly equal numbers: taken from masses that are off
+/// those counted by 1e-7, the splits of a class would not add up to that of its sum by 1e-5.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// Its cell.
+    pub cell: usize,
+    /// `q/p` as counted, over that of the cell's middle.
+    pub over_middle: f64,
 }
 
 /// What a residual takes a token's mass to be: `max(q·of_q + p·of_p, q·least)`.
@@ -223,18 +242,27 @@ pub struct Band {
     pub ends_of_cells: (bool, bool),
 }
 
+/// The relative difference of two ratios that are the same but for rounding.
+pub(crate) const ON_EDGE: f64 = 4.0 * f64::EPSILON;
+
+/// Whether the ratio of a token of masses `p`, `q` is that of an edge of inverse ratio `inverse`, or above it.
+#[inline(always)]
+pub(crate) fn reaches(p: f64, q: f64, inverse: f64) -> bool {
+    p * inverse >= q * (1.0 - ON_EDGE)
+}
+
 impl Band {
     /// Whether a token of masses `p`, `q` is in the band.
     pub fn contains(&self, p: f64, q: f64) -> bool {
-        self.from.is_none_or(|from| p * from >= q) && self.to.is_none_or(|to| p * to < q)
+        self.from.is_none_or(|from| reaches(p, q, from)) && self.to.is_none_or(|to| !reaches(p, q, to))
     }
 
     /// Whether a token of masses `p`, `q` that was counted in `cell` is in the band: the ratio decides only where the
     /// band ends inside a cell.
     pub fn contains_counted(&self, cell: usize, p: f64, q: f64) -> bool {
         self.cells.contains(&cell)
-            && (self.ends_of_cells.0 || self.from.is_none_or(|from| p * from >= q))
-            && (self.ends_of_cells.1 || self.to.is_none_or(|to| p * to < q))
+            && (self.ends_of_cells.0 || self.from.is_none_or(|from| reaches(p, q, from)))
+            && (self.ends_of_cells.1 || self.to.is_none_or(|to| !reaches(p, q, to)))
     }
 }
 
@@ -286,6 +314,10 @@ impl<L: Laws + ?Sized> Laws for &L {
 
     fn masses(&self, token: Token) -> (f64, f64) {
         (**self).masses(token)
+    }
+
+    fn counted(&self, token: Token) -> Option<Counted> {
+        (**self).counted(token)
     }
 
     fn blocks(&self, visit: &mut Visit<'_>) {

@@ -1,40 +1,11 @@
 //! Which of several independent labels is the largest: the exact law, for checking.
 
-use crate::layout::{Layout, Segment};
-
-/// Where the label of one draft may lie: it is uniform in the region of one item, or of one of two chosen at random.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Placement {
-    /// The item, and the probability of it.
-    pub first: (usize, f64),
-    /// The other item, and the probability of it.
-    pub second: (usize, f64),
-}
-
-impl Placement {
-    pub fn certain(item: usize) -> Self {
-        Placement { first: (item, 1.0), second: (item, 0.0) }
-    }
-}
+use crate::layout::Segment;
 
 /// The law of one label: mass spread evenly over each segment, or concentrated where the segment is a point.
 struct LabelLaw(Vec<(Segment, f64)>);
 
 impl LabelLaw {
-    fn new(layout: &Layout, placement: &Placement) -> Self {
-        let mut pieces = Vec::new();
-        for (item, weight) in [placement.first, placement.second] {
-            let region = layout.region(item);
-            let length: f64 = region.iter().map(|s| s.len).sum();
-            if weight > 0.0 && length > 0.0 {
-                pieces.extend(region.iter().map(|&s| (s, weight * s.len / length)).filter(|piece| piece.1 > 0.0));
-            } else if weight > 0.0 {
-                pieces.push((region[0], weight));
-            }
-        }
-        LabelLaw(pieces)
-    }
-
     /// The probability of a label below `u`, or at most `u`.
     fn below(&self, u: f64, or_equal: bool) -> f64 {
         let share = |s: &Segment| match () {
@@ -46,10 +17,20 @@ impl LabelLaw {
     }
 }
 
-/// The probability that each draft has the largest label, the first of equal ones winning.
-pub(crate) fn winner_law(layout: &Layout, placements: &[Placement]) -> Vec<f64> {
-    let labels: Vec<_> = placements.iter().map(|placement| LabelLaw::new(layout, placement).0).collect();
-    winning_shares(&labels).into_iter().map(|shares| shares.iter().sum()).collect()
+/// The law of a label uniform in a region, as pieces.
+pub(crate) fn region_law(region: &[Segment]) -> Vec<(Segment, f64)> {
+    let length: f64 = region.iter().map(|s| s.len).sum();
+    if length > 0.0 {
+        region.iter().map(|&s| (s, s.len / length)).filter(|piece| piece.1 > 0.0).collect()
+    } else {
+        vec![(region[0], 1.0)]
+    }
+}
+
+/// The probability that each draft has the largest label, the first of equal ones winning, given the pieces of the labels'
+/// laws.
+pub(crate) fn winner_law(labels: &[Vec<(Segment, f64)>]) -> Vec<f64> {
+    winning_shares(labels).into_iter().map(|shares| shares.iter().sum()).collect()
 }
 
 /// The probability that each piece of each label's law has the largest label, the first of equal ones winning.

@@ -250,8 +250,9 @@ fn the_tests_reject_drafts_of_another_temperature() {
 
 #[test]
 fn the_tests_reject_a_label_coin_that_is_also_the_accept_coin() {
-    // The regions of tokens 0 and 1 interleave, so a label decides the winner even among different tokens.
-    let problem = vector(&[0.4, 0.3, 0.3], &[0.1, 0.14, 0.76], 2);
+    // The labels of tokens 0 and 1 interleave, so a label decides the winner even among different tokens; and one of them
+    // is selected too often, so that the accept coin matters.
+    let problem = vector(&[0.5, 0.4, 0.1], &[8.0 / 23.0, 7.0 / 23.0, 8.0 / 23.0], 2);
     let drafts = [0, 1];
     let mut tested = 0;
     for rule in rules(2) {

@@ -10,11 +10,11 @@ use draftpick::{Drawn, Problem, Rule, Selector, bound};
 
 const KS: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// How far the exact rule may be from the closed form, and an inequality from holding.
-const EXACT: f64 = 1e-9;
+/// How far the exact rules may be from the closed form, and an inequality from holding.
+const EXACT: f64 = 1e-12;
 
 /// Ratio classes, and how far below the optimum the linear-time rule may be with so many.
-const CLASSES: [(usize, f64); 2] = [(256, 1e-4), (1024, 1e-5)];
+const CLASSES: [(usize, f64); 2] = [(256, 2e-4), (1024, 1e-5)];
 
 /// The largest gaps seen.
 struct Gaps {
@@ -22,6 +22,8 @@ struct Gaps {
     optimal: f64,
     /// `α* − optimal-linear`, for each of [`CLASSES`].
     linear: [f64; 2],
+    /// `|α* − optimal-linear|` with classes divided until the optimum is attained.
+    exact: f64,
     /// `α*` less the best rule of independent drafts that does not aim at it.
     others: f64,
     /// The least k-SEQ over its guarantee: a ratio, at least 1.
@@ -30,12 +32,12 @@ struct Gaps {
 
 impl Gaps {
     fn none() -> Self {
-        Gaps { optimal: 0.0, linear: [0.0; 2], others: 0.0, guarantee: f64::INFINITY }
+        Gaps { optimal: 0.0, linear: [0.0; 2], exact: 0.0, others: 0.0, guarantee: f64::INFINITY }
     }
 
     fn print(&self, name: &str) {
-        let Gaps { optimal, linear: [coarse, fine], others, guarantee } = self;
-        println!("{name}: |optimal − α*| ≤ {optimal:.1e}, α* − optimal-linear ≤ {coarse:.1e}, {fine:.1e}");
+        let Gaps { optimal, linear: [coarse, fine], exact, others, guarantee } = self;
+        println!("{name}: |optimal − α*| ≤ {optimal:.1e}, α* − optimal-linear ≤ {coarse:.1e}, {fine:.1e}, {exact:.1e}");
         println!("    α* − the best other rule ≤ {others:.3}, k-SEQ ≥ {guarantee:.3} × its guarantee");
     }
 
@@ -53,6 +55,9 @@ impl Gaps {
             assert!((-EXACT..=tolerance).contains(&gap), "{name}, k = {k}: {classes} classes are {gap:e} short");
             *worst = worst.max(gap);
         }
+        let gap = (optimum - OptimalLinear::exact(problem.clone()).acceptance().value).abs();
+        assert!(gap <= EXACT, "{name}, k = {k}: classes divided are {gap:e} off");
+        self.exact = self.exact.max(gap);
         let mut best = 0.0f64;
         for rule in Rule::ALL.into_iter().filter(|rule| rule.takes(k)) {
             let selector = rule.prepare(problem);

@@ -83,6 +83,73 @@ impl Block {
     }
 }
 
+/// What a token is counted by: the same for all of a pass.
+#[derive(Clone, Copy)]
+struct Unit {
+    grid: Grid,
+    width: f32,
+    round: f32,
+    lowest: f32,
+}
+
+/// One token, as counted.
+struct Token {
+    /// [`Grid::rounded`].
+    rounded: f32,
+    /// The power of two of its draft exponential, relative to the reference, as a number that ends in it.
+    power: f32,
+    p: f32,
+    q: f32,
+}
+
+impl Unit {
+    #[inline(always)]
+    fn new(grid: Grid, exponent: f32) -> Self {
+        let lowest = (exponent + LEAST) / std::f32::consts::LOG2_E;
+        Unit { grid, width: 1.0 / grid.per_width, round: ROUND - exponent, lowest }
+    }
+
+    #[inline(always)]
+    fn masses<const FMA: bool>(self, draft: f32, target: f32) -> Token {
+        use std::f32::consts::LOG2_E;
+        // ln 2 in two parts: n·LN2_HIGH is exact for |n| < 2¹².
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        let Unit { grid, width, round, lowest } = self;
+        let d = draft - target;
+        let rounded = grid.rounded(d);
+        // e^(−y) to the second order: y is at most half a class, and y³/6 below 4e-8.
+        let share = mul_add::<FMA>(d, grid.per_width, grid.magic - rounded);
+        let v = mul_add::<FMA>(mul_add::<FMA>(share, 0.5 * width * width, -width), share, 1.0);
+        // e^draft = 2^n·2^f. Nothing is subtracted from the logit first, and nothing rounded but f.
+        let x = max(draft, lowest);
+        let power = mul_add::<FMA>(x, LOG2_E, round);
+        let n = power - round;
+        let f = if FMA { mul_add::<FMA>(x, LOG2_E, -n) } else { (x - n * LN2_HIGH - n * LN2_LOW) * LOG2_E };
+        let p = scaled(exp2_of_fraction::<FMA>(f), power);
+        Token { rounded, power, p, q: p * v }
+    }
+}
+
+/// What one token was counted as in a pass: the sums of `e^(draft − reference)` and `e^(draft − reference − y)` had this
+/// of it, to the last bit.
+pub(super) struct CountOne {
+    pub draft: f32,
+    pub target: f32,
+    pub grid: Grid,
+    pub exponent: f32,
+}
+
+impl Kernel for CountOne {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn run<const FMA: bool>(self) -> (f32, f32) {
+        let token = Unit::new(self.grid, self.exponent).masses::<FMA>(self.draft, self.target);
+        (token.p, token.q)
+    }
+}
+
 /// Computes a block. Meanwhile adds the block before to the counts if `ADD`: that is work for other units of the
 /// processor. Adds up the masses if `SUM`.
 struct Look<'a, const ADD: bool, const SUM: bool> {
@@ -99,14 +166,7 @@ impl<const ADD: bool, const SUM: bool> Look<'_, ADD, SUM> {
     #[inline(always)]
     fn run<const FMA: bool>(self) -> Seen {
         let Look { draft, target, grid, exponent, into, before, counts } = self;
-        use std::f32::consts::LOG2_E;
-        // ln 2 in two parts: n·LN2_HIGH is exact for |n| < 2¹².
-        const LN2_HIGH: f32 = 0.693_359_4;
-        const LN2_LOW: f32 = -2.121_944_4e-4;
-        let (per_width, magic) = (grid.per_width, grid.magic);
-        let width = 1.0 / per_width;
-        let round = ROUND - exponent;
-        let lowest = (exponent + LEAST) / LOG2_E;
+        let unit = Unit::new(grid, exponent);
         let first = grid.rounded(draft[0] - target[0]).to_bits();
         let (mut differ, mut rise) = ([0; LANES], [0; LANES]);
         let mut sums = [[0.0; LANES]; 2];
@@ -119,21 +179,11 @@ impl<const ADD: bool, const SUM: bool> Look<'_, ADD, SUM> {
             let mut all = [0; LANES];
             let (mut p, mut q) = ([0f32; LANES], [0f32; LANES]);
             for j in 0..LANES {
-                let d = draft[j] - target[j];
-                let rounded = grid.rounded(d);
-                all[j] = rounded.to_bits();
+                let token = unit.masses::<FMA>(draft[j], target[j]);
+                all[j] = token.rounded.to_bits();
                 differ[j] |= all[j] ^ first;
-                // e^(−y) to the second order: y is at most half a class, and y³/6 below 4e-8.
-                let share = mul_add::<FMA>(d, per_width, magic - rounded);
-                let v = mul_add::<FMA>(mul_add::<FMA>(share, 0.5 * width * width, -width), share, 1.0);
-                // e^draft = 2^n·2^f. Nothing is subtracted from the logit first, and nothing rounded but f.
-                let x = max(draft[j], lowest);
-                let power = mul_add::<FMA>(x, LOG2_E, round);
-                rise[j] |= power.to_bits().wrapping_sub(ROUND.to_bits() + HIGHEST - 255);
-                let n = power - round;
-                let f = if FMA { mul_add::<FMA>(x, LOG2_E, -n) } else { (x - n * LN2_HIGH - n * LN2_LOW) * LOG2_E };
-                p[j] = scaled(exp2_of_fraction::<FMA>(f), power);
-                q[j] = p[j] * v;
+                rise[j] |= token.power.to_bits().wrapping_sub(ROUND.to_bits() + HIGHEST - 255);
+                (p[j], q[j]) = (token.p, token.q);
                 if SUM {
                     sums[0][j] += p[j];
                     sums[1][j] += q[j];

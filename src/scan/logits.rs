@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use super::count::CountOne;
 use super::exponentials::{BLOCK, Masses, Probabilities};
 use super::find::tokens_with;
 use super::grid::{COUNTED, Grid};
+use super::normalise::InVectors;
 use super::softmax::Softmax;
 use crate::pmf::Token;
-use crate::problem::{Band, Excess, Laws, Visit, draw_one_by_one};
+use crate::problem::{Band, Counted, Excess, Laws, Visit, draw_one_by_one};
 use crate::simd;
 
 /// Two rows of f32 logits of one position, as laws: `p` and `q` are their softmaxes.
@@ -20,6 +22,7 @@ pub struct LogitPair<'a> {
     pub(super) target_log_sum: f64,
     /// How the tokens were counted.
     pub(super) grid: Grid,
+    pub(super) pass: Option<InVectors>,
     /// The cell of grid class −1 in the ratio grid of the selector, and that grid's last cell.
     pub(super) first_cell: i64,
     pub(super) last_cell: i64,
@@ -35,6 +38,7 @@ impl<'a> LogitPair<'a> {
             draft_log_sum: draft.1.log_sum,
             target_log_sum: target.1.log_sum,
             grid: Grid::new(1, f64::from(draft.1.max) - f64::from(target.1.max)),
+            pass: None,
             first_cell: 0,
             last_cell: 0,
         }
@@ -77,6 +81,18 @@ impl Laws for LogitPair<'_> {
         simd::run(Masses {
             draft: f64::from(self.draft[place]) - self.draft_log_sum,
             target: f64::from(self.target[place]) - self.target_log_sum,
+        })
+    }
+
+    fn counted(&self, token: Token) -> Option<Counted> {
+        let place = token as usize;
+        let InVectors { exponent, .. } = self.pass.filter(|pass| place < pass.whole)?;
+        let (draft, target) = (self.draft[place], self.target[place]);
+        let class = self.grid.class(draft - target)?;
+        let cell = usize::try_from(self.first_cell + class as i64 + 1).ok()?;
+        (cell <= self.last_cell as usize).then(|| {
+            let (p, q) = simd::run(CountOne { draft, target, grid: self.grid, exponent });
+            Counted { cell, over_middle: f64::from(q) / f64::from(p) }
         })
     }
 

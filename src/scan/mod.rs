@@ -90,6 +90,7 @@ impl<'a> Scan<'a> {
             draft_log_sum: classes.draft_log_sum,
             target_log_sum: classes.target_log_sum,
             grid: classes.grid,
+            pass: classes.pass,
             first_cell: 0,
             last_cell: 0,
         };

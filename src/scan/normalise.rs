@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::count::Count;
+use super::count::{Count, Pass};
 use super::error::ScanError;
 use super::exponentials::{BLOCK, Probabilities};
 use super::grid::{COUNTED, Grid};
@@ -37,6 +37,16 @@ pub(super) struct Classes {
     /// The logarithms of the softmaxes' denominators.
     pub draft_log_sum: f64,
     pub target_log_sum: f64,
+    pub pass: Option<InVectors>,
+}
+
+/// The whole blocks were counted in f32.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InVectors {
+    /// As in [`Count`].
+    pub exponent: f32,
+    /// The number of tokens in whole blocks.
+    pub whole: usize,
 }
 
 impl Classes {
@@ -84,6 +94,7 @@ struct Sums {
     beyond: Beyond,
     /// The logarithms of what the exponentials of the rows are taken relative to.
     references: (f64, f64),
+    pass: Option<InVectors>,
 }
 
 /// Classes that are normalised together.
@@ -98,17 +109,19 @@ impl Sums {
         let mut counts = vec![[0.0; 2]; COUNTED];
         let is_near = grid.centre().abs() <= MAX_GAP && large.0.abs() <= MAX_LOGIT;
         let whole = draft.len() / BLOCK * BLOCK;
-        let (references, strays, rest) = if is_near {
+        let (references, strays, pass) = if is_near {
             let exponent = (large.0 * std::f32::consts::LOG2_E).round();
             let counts = counts.as_mut_slice().try_into().expect("there are COUNTED of them");
             let Some(pass) = simd::run(Count { draft, target, grid, exponent, counts }) else {
                 return Ok(None);
             };
-            ((pass.reference, pass.reference - grid.centre()), pass.strays, whole)
+            let Pass { reference, strays } = pass;
+            ((reference, reference - grid.centre()), strays, Some(InVectors { exponent, whole }))
         } else {
-            ((f64::from(large.0), f64::from(large.1)), Vec::new(), 0)
+            ((f64::from(large.0), f64::from(large.1)), Vec::new(), None)
         };
-        let mut sums = Sums { grid, counts, beyond: Beyond::default(), references };
+        let rest = pass.map_or(0, |pass| pass.whole);
+        let mut sums = Sums { grid, counts, beyond: Beyond::default(), references, pass };
         let blocks = strays.into_iter().map(|start| (start, false));
         for (start, is_uncounted) in blocks.chain((rest..draft.len()).step_by(BLOCK).map(|start| (start, true))) {
             let end = (start + BLOCK).min(draft.len());
@@ -169,7 +182,7 @@ impl Sums {
 
     /// The masses as shares of 1.
     fn normalised(self) -> Classes {
-        let Sums { grid, counts, mut beyond, references } = self;
+        let Sums { grid, counts, mut beyond, references, pass } = self;
         let occupied = occupied(&counts);
         let mut masses: Vec<(f64, f64)> = Vec::with_capacity(occupied.len());
         // e^target = e^draft·e^(−y)·e^(−middle).
@@ -200,6 +213,7 @@ impl Sums {
             beyond,
             draft_log_sum: references.0 + draft_sum.ln(),
             target_log_sum: references.1 + target_sum.ln(),
+            pass,
         }
     }
 }
