@@ -22,16 +22,8 @@ use crate::problem::{Band, Excess, Laws, ON_EDGE, for_each_token, reaches};
 /// to gain from finer classes.
 const LOG_HIGHEST: f64 = 8.0;
 
-/// Cells for each doubling of the distance from the ratio that matters.
-#[cfg(test)]
-const CELLS_AN_OCTAVE: usize = 8;
-
 /// The most edges that a class is divided by at a time.
 const NEW_EDGES: usize = 32;
-
-/// The acceptance that dropping edges may cost: a thousandth of what the cells themselves cost.
-#[cfg(test)]
-const COARSENING_LOSS: f64 = 1e-9;
 
 /// The edges, on an equally spaced grid in the logarithm of the ratio, of which some may have been dropped.
 #[derive(Clone, Debug)]
@@ -195,72 +187,6 @@ impl Edges {
             found.item_of[edge] = (found.items.len() as u32).saturating_sub(1);
         }
         found
-    }
-
-    /// `1 − α` of the virtual tokens on the edges: the largest `P^k − Q` over the sets of highest ratio. And the class
-    /// between whose edges the set ends; `None` if it holds whole classes of tokens, or none.
-    #[cfg(test)]
-    fn loss(&self, classes: &[(f64, f64)], k: usize) -> (f64, Option<usize>) {
-        let (mut p, mut q, mut largest) = (0.0f64, 0.0, (0.0, None));
-        for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
-            let upper = self.split_sum(class, masses.0, masses.1).p_upper;
-            let inside = power(p + upper, k) - (q + upper * self.inverses[class]);
-            (p, q) = (p + masses.0, q + masses.1);
-            // The lower edge may have mass of the next class too, but then it ends no higher: the loss is convex on an edge.
-            let whole = power(p, k) - q;
-            if whole > largest.0 {
-                largest = (whole, None);
-            }
-            if inside > largest.0 {
-                largest = (inside, Some(class));
-            }
-        }
-        let all = power(p + classes[0].0, k) - (q + classes[0].0 * self.inverses[0]);
-        if all > largest.0 { (all, None) } else { largest }
-    }
-
-    /// Drops edges that the acceptance does not need, so that there is less to lay out; the masses of the classes
-    /// that remain.
-    ///
-    /// Only where the minimising set of the bound ends does it matter which tokens are told apart: on either side all
-    /// tokens gain from being selected more, or none. Fine cells are kept around that ratio, and ever wider ones away
-    /// from it. Where that costs acceptance after all, because the minimum is nearly attained twice, nothing is
-    /// dropped. A cost below the `accuracy` of the laws is none.
-    ///
-    /// The specification of what a GPU does; nothing on the host drops edges so.
-    #[cfg(test)]
-    pub fn coarsened(self, classes: Vec<(f64, f64)>, k: usize, accuracy: f64) -> (Edges, Vec<(f64, f64)>) {
-        let (mut p, mut q, mut best, mut centre) = (0.0f64, 0.0, 0.0, 0);
-        for (class, masses) in classes.iter().enumerate().skip(1).rev().filter(|(_, class)| class.0 > 0.0) {
-            (p, q) = (p + masses.0, q + masses.1);
-            let loss = power(p, k) - q;
-            // With nothing to lose anywhere, what comes nearest to a loss is the place that needs care.
-            if centre == 0 || loss > best {
-                (best, centre) = (loss, class - 1);
-            }
-        }
-        let (coarse, merged) = self.keeping(&classes, |edge| {
-            let distance = edge.abs_diff(centre);
-            // Cells up to an eighth of the distance wide.
-            let step = 1 << (distance / CELLS_AN_OCTAVE).max(1).ilog2();
-            distance & (step - 1) == 0
-        });
-        // With one draft every layout selects alike.
-        if k == 1 {
-            return (coarse, merged);
-        }
-        let (loss, end) = coarse.loss(&merged, k);
-        // Where the worst set is one of whole classes, or ends in a class that is as it was, it is one of the fine cells
-        // too: nothing is lost.
-        let is_whole = |class: usize| {
-            let first = coarse.class_of.partition_point(|&c| (c as usize) < class);
-            coarse.class_of.get(first + 1) != Some(&(class as u32))
-        };
-        if end.is_none_or(is_whole) || loss - self.loss(&classes, k).0 <= COARSENING_LOSS.max(accuracy) {
-            (coarse, merged)
-        } else {
-            (self, classes)
-        }
     }
 
     /// Drops edges as long as no class becomes heavier and wider than `loss` allows, so that there is less to lay out;

@@ -232,30 +232,50 @@ impl ExchangeLayout {
         self.densities[item]
     }
 
-    /// The label at the share `coin` of an item's law. `O(log n)`.
+    /// The label at the share `coin` of an item's law: first the intervals of its partners, in the order of the items, then
+    /// its own. `O(number of partners + log n)`.
+    ///
+    /// So a small change of the masses moves a label by little: the intervals of partners next to each other follow on each
+    /// other, and how much of the law is with them hangs on all of them together.
     ///
     /// # Panics
     /// If there is no such item.
     pub fn label(&self, item: usize, coin: Coin) -> f64 {
+        let away: f64 = self.partners(item).map(|(_, weight)| weight).sum();
+        if coin.get() < away {
+            // In H partners come up from the last to the first.
+            let backwards = item < self.head;
+            let wanted = if backwards { away - coin.get() } else { coin.get() };
+            let mut before = 0.0;
+            let mut found = None;
+            for (partner, weight) in self.partners(item).filter(|(_, weight)| *weight > 0.0) {
+                found = Some((partner, share(wanted, before, before + weight)));
+                before += weight;
+                if wanted < before {
+                    break;
+                }
+            }
+            if let Some((partner, place)) = found {
+                let theirs = self.interval(partner);
+                return theirs.lo + theirs.len * if backwards { 1.0 - place } else { place };
+            }
+        }
         let own = self.interval(item);
-        let at_home = |share: f64| own.lo + own.len * share;
+        own.lo + own.len * share(coin.get(), away, 1.0)
+    }
+
+    /// The items that an item exchanges with, with the probability of its labels in their intervals.
+    fn partners(&self, item: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
         let imbalance = self.imbalance(item);
-        let Imbalance { amount, matched, .. } = imbalance;
-        if !(amount > 0.0) {
-            return at_home(coin.get());
-        }
-        let at = coin.get() * amount;
-        if !(at < matched) {
-            return at_home(share(at, matched.max(0.0), amount));
-        }
-        let Shared { partner, from, to, away } = self.shared(item, &imbalance, at);
-        let place = share(at, from, to);
-        if place < away {
-            let theirs = self.interval(partner);
-            theirs.lo + theirs.len * (place / away)
-        } else {
-            at_home(share(place, away, 1.0))
-        }
+        let end = imbalance.amount.min(imbalance.matched);
+        let mut at = 0.0;
+        std::iter::from_fn(move || {
+            (at < end).then(|| {
+                let Shared { partner, from, to, away } = self.shared(item, &imbalance, at);
+                at = to;
+                (partner, (to - from) / imbalance.amount * away)
+            })
+        })
     }
 
     /// The law of an item's labels: intervals over which it is even, with the probability of each. The item's own comes
@@ -265,14 +285,7 @@ impl ExchangeLayout {
     /// If there is no such item.
     pub fn law(&self, item: usize) -> Vec<(Segment, f64)> {
         let mut law = vec![(self.interval(item), 1.0)];
-        let imbalance = self.imbalance(item);
-        let end = imbalance.amount.min(imbalance.matched);
-        let mut at = 0.0;
-        while at < end {
-            let Shared { partner, from, to, away } = self.shared(item, &imbalance, at);
-            law.push((self.interval(partner), (to - from) / imbalance.amount * away));
-            at = to;
-        }
+        law.extend(self.partners(item).map(|(partner, weight)| (self.interval(partner), weight)));
         law[0].1 -= law[1..].iter().map(|(_, weight)| weight).sum::<f64>();
         law[0].1 = law[0].1.max(0.0);
         law
@@ -344,7 +357,7 @@ mod tests {
     fn items(seed: u64) -> (Vec<f64>, Vec<f64>) {
         let mut rng = StdRng::seed_from_u64(seed);
         let shape = seed % 8;
-        let vocab = rng.random_range(1..=if seed % 5 == 0 { 300 } else { 12usize });
+        let vocab = rng.random_range(1..=if seed.is_multiple_of(5) { 300 } else { 12usize });
         let split = rng.random_range(1..=vocab);
         let mut law = |side: usize| -> Vec<f64> {
             let point = rng.random_range(0..vocab);

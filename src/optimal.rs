@@ -314,6 +314,12 @@ impl<L: Laws> OptimalLinear<L> {
         self.layout.label(item, Coin::new(coin).unwrap_or(Coin::LAST))
     }
 
+    /// The layout's item of an edge.
+    #[cfg(test)]
+    pub(crate) fn item_of(&self, edge: usize) -> usize {
+        self.item_of[edge] as usize
+    }
+
     /// The layout of the labels: one item for each ratio edge that has draft mass, highest ratio first.
     pub fn layout(&self) -> &ExchangeLayout {
         &self.layout

@@ -102,7 +102,8 @@ impl DecoderKernels {
         (rows, width): (usize, usize),
         eps: f32,
     ) -> Result<(), GpuError> {
-        let shape = Shape { blocks: rows as u32, threads: NORM_THREADS, shared: 4 * width as u32, cluster: 1 };
+        let shape =
+            Shape { blocks: rows as u32, threads: NORM_THREADS, shared: 4 * width as u32, cluster: 1, follows: false };
         let addresses = [x, y, weight, sum, normed].map(Arg::Address);
         let [x, y, weight, sum, normed] = addresses;
         let args = [x, y, weight, sum, normed, Arg::I32(width as i32), Arg::U32(eps.to_bits())];
@@ -119,7 +120,7 @@ impl DecoderKernels {
         heads: Heads,
     ) -> Result<(), GpuError> {
         let blocks = (new.count * heads.kv_heads) as u32;
-        let shape = Shape { blocks, threads: heads.size.clamp(32, 256) as u32, shared: 0, cluster: 1 };
+        let shape = Shape { blocks, threads: heads.size.clamp(32, 256) as u32, shared: 0, cluster: 1, follows: false };
         let int = |x: usize| Arg::I32(x as i32);
         let args = [
             Arg::Address(qkv),
@@ -151,7 +152,7 @@ impl DecoderKernels {
     ) -> Result<(), GpuError> {
         let blocks = (new.count * heads.heads) as u32;
         let floats = heads.size * (1 + ATTEND_WARPS) + new.most_seen;
-        let shape = Shape { blocks, threads: ATTEND_THREADS, shared: 4 * floats as u32, cluster: 1 };
+        let shape = Shape { blocks, threads: ATTEND_THREADS, shared: 4 * floats as u32, cluster: 1, follows: false };
         let int = |x: usize| Arg::I32(x as i32);
         let scale = (1.0 / (heads.size as f64).sqrt()) as f32;
         let args = [
@@ -177,7 +178,7 @@ impl DecoderKernels {
     pub unsafe fn gate(&self, gate_up: u64, out: u64, (rows, width): (usize, usize)) -> Result<(), GpuError> {
         let numbers = rows * width;
         let blocks = numbers.div_ceil(GATE_THREADS as usize) as u32;
-        let shape = Shape { blocks, threads: GATE_THREADS, shared: 0, cluster: 1 };
+        let shape = Shape { blocks, threads: GATE_THREADS, shared: 0, cluster: 1, follows: false };
         let args = [Arg::Address(gate_up), Arg::Address(out), Arg::U64(numbers as u64), Arg::I32(width as i32)];
         self.gate.launch(&self.stream, shape, &args)
     }

@@ -175,6 +175,7 @@ impl Filter {
             threads: THREADS,
             shared: blocks.shared as u32,
             cluster: blocks.cluster as u32,
+            follows: false,
         };
         self.kernel.launch(stream, shape, &[Arg::Block(bits(&call))])
     }

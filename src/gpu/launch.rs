@@ -343,6 +343,9 @@ pub(super) struct Shape {
     pub shared: u32,
     /// Blocks of a cluster; 1 on devices before Hopper.
     pub cluster: u32,
+    /// Whether it may start before the kernel ahead of it has ended, for whose end it then waits by itself; only from
+    /// Hopper on.
+    pub follows: bool,
 }
 
 /// A compiled kernel.
@@ -395,13 +398,20 @@ impl Kernel {
         }
         self.device.0.context.bind_to_thread()?;
         let mut pointers: Vec<*mut c_void> = args.iter().map(Arg::pointer).collect();
-        let mut attribute = sys::CUlaunchAttribute_st {
-            id: sys::CUlaunchAttributeID_enum::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue_union {
-                clusterDim: sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 },
-            },
+        use sys::CUlaunchAttributeID_enum::{
+            CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
         };
+        let attribute = |id, value| sys::CUlaunchAttribute_st { id, pad: [0; 4], value };
+        let mut attributes = Vec::new();
+        if shape.cluster > 1 {
+            let cluster = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 };
+            let value = sys::CUlaunchAttributeValue_union { clusterDim: cluster };
+            attributes.push(attribute(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, value));
+        }
+        if shape.follows {
+            let value = sys::CUlaunchAttributeValue_union { programmaticStreamSerializationAllowed: 1 };
+            attributes.push(attribute(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, value));
+        }
         let config = sys::CUlaunchConfig_st {
             gridDimX: shape.blocks,
             gridDimY: 1,
@@ -411,11 +421,11 @@ impl Kernel {
             blockDimZ: 1,
             sharedMemBytes: shape.shared,
             hStream: stream.0.cu_stream(),
-            attrs: &mut attribute,
-            numAttrs: u32::from(shape.cluster > 1),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
         // SAFETY: the function belongs to the current context, there is a pointer to an argument of the right size for
-        // each of its parameters, the attribute outlives the call. What the addresses promise is said above.
+        // each of its parameters, the attributes outlive the call. What the addresses promise is said above.
         let launched = unsafe {
             sys::cuLaunchKernelEx(&config, self.function.cu_function(), pointers.as_mut_ptr(), std::ptr::null_mut())
         };

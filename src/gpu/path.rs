@@ -289,7 +289,7 @@ impl TreeVerifier {
         let kernel = |file, name| device.kernel(file, &[format.define()], name);
         let grid = |paths: usize| {
             let log_lowest = -(paths as f64).ln() - HEADROOM;
-            device.upload(&[Grid { per_width: classes_per_unit(paths), unused: 0, log_lowest }])
+            device.upload(&[Grid::of_scan(paths, log_lowest)])
         };
         Ok(TreeVerifier {
             device: device.clone(),
@@ -356,7 +356,13 @@ impl TreeVerifier {
             Spread::chosen(&self.device, self.resident, self.room.counts, self.format, self.vocab, trees.pairs);
         let blocks = u32::try_from(trees.pairs * spread.cluster).map_err(|_| GpuError::Pairs { pairs: trees.pairs })?;
         let count = &self.count[usize::from(trees.shaping.is_some())];
-        let shape = Shape { blocks, threads: THREADS, shared: spread.shared as u32, cluster: spread.cluster as u32 };
+        let shape = Shape {
+            blocks,
+            threads: THREADS,
+            shared: spread.shared as u32,
+            cluster: spread.cluster as u32,
+            follows: false,
+        };
         count.launch(stream, shape, &[Arg::Block(bits(&self.counting(trees, spread.chunk, into)))])?;
         let splits = self.splits(trees.trees);
         let call = self.call(trees, splits, into);
@@ -366,6 +372,7 @@ impl TreeVerifier {
             threads,
             shared: shared as u32,
             cluster: 1,
+            follows: false,
         };
         if trees.paths > 1 {
             self.plan.launch(stream, shape(trees.pairs, PLAN_THREADS, 0), &args)?;
@@ -518,7 +525,8 @@ impl TreeVerifier {
             splits: splits as i32,
             room: into.tokens.len() as i32,
         };
-        let shape = Shape { blocks: (laws * splits) as u32, threads: DRAW_THREADS, shared: 0, cluster: 1 };
+        let shape =
+            Shape { blocks: (laws * splits) as u32, threads: DRAW_THREADS, shared: 0, cluster: 1, follows: false };
         self.rows.launch(stream, shape, &[Arg::Block(bits(&call))])
     }
 
@@ -573,7 +581,7 @@ impl Room {
     fn of(device: &Device, rule: TreeRule, format: Format) -> Result<Self, GpuError> {
         let sizes = device.zeros::<i32>(10)?;
         let stream = device.stream()?;
-        let one = Shape { blocks: 1, threads: 1, shared: 0, cluster: 1 };
+        let one = Shape { blocks: 1, threads: 1, shared: 0, cluster: 1, follows: false };
         let at = |place: usize| [Arg::Address(sizes.address() + (place * size_of::<i32>()) as u64)];
         device.kernel(PATH, &[format.define()], "path_room")?.launch(&stream, one, &at(0))?;
         let nodes = device.kernel(NODES, &rows_defines(format.define(), false, true), "nodes_room")?;

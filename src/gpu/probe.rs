@@ -43,7 +43,7 @@ impl Device {
     /// [`GpuError::Check`] if they differ; else as for any kernel.
     pub fn check(&self) -> Result<(), GpuError> {
         let stream = self.stream()?;
-        let one = Shape { blocks: 1, threads: 64, shared: 0, cluster: 1 };
+        let one = Shape { blocks: 1, threads: 64, shared: 0, cluster: 1, follows: false };
         let sizes = self.zeros::<i32>(2)?;
         self.kernel(PROBE, &[], "probe_layout")?.launch(&stream, one, &[Arg::Address(sizes.address())])?;
         stream.synchronize()?;

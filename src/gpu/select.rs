@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::launch::{Arg, Buffer, Device, Format, Kernel, Rows, Shape, Stream, View, bits};
-use super::source::{EDGES, OPTIMAL, PLAN, SELECT, rows_defines};
+use super::source::{COUNT, DECIDE, DRAW, SELECT, rows_defines};
 use super::{GpuError, MAX_CELLS, RowStats};
 use crate::problem::MAX_DRAFTS;
 use crate::scan::classes_per_unit;
@@ -18,6 +18,9 @@ const BLOCKS_AT_ONCE: usize = 3;
 /// Shared memory of a block that is not logits: what blocks tell each other, and the counts (`EXCHANGE_BYTES`, `Counts`).
 const EXCHANGE_BYTES: usize = 3072;
 const COUNTS_BYTES: usize = 2 * 1040 * 4;
+
+/// Threads of a block that decides; `Block::LANES` of `team.cuh`.
+const DECIDE_THREADS: u32 = 256;
 
 /// The fewest tokens that are worth a block of their own.
 const LEAST_CHUNK: usize = 2048;
@@ -118,36 +121,45 @@ pub struct Selections {
     pub selected: Buffer<i32>,
     /// The token of each pair, −1 where it was refused.
     pub output: Buffer<i32>,
-    plans: Option<Plans>,
+    between: Option<Between>,
 }
 
-/// Room for what a plan is made from.
+/// The numbers that are counted of a pair; `CellCounts`, `CELLS_OF_RULE` of `batch.cuh`.
+const COUNTS: usize = 2 * 1040;
+
+/// What the kernels of a call leave for each other.
 #[derive(Debug)]
-struct Plans {
-    /// The masses of the cells, `MAX_CELLS` a pair; of the drafts; the coins.
+struct Between {
+    /// What has been counted of each pair.
+    counted: Buffer<u64>,
+    /// What is left to draw, `MAX_CELLS` a pair; the masses of the drafts; the coins.
     cells: Buffer<[f64; 2]>,
     masses: Buffer<[f64; 2]>,
     draws: Buffer<f64>,
+    /// How many pairs were rejected, a number of the kernels' own, and which.
+    rejected: Buffer<i32>,
 }
 
 impl Selections {
-    /// Room for `pairs` pairs: 28 kB a pair for [`TokenRule::OptimalLinear`], 40 bytes for the others.
+    /// Room for `pairs` pairs: 40 bytes a pair for [`TokenRule::Maximal`], 44 kB for the others.
     ///
     /// # Errors
     /// The driver fails, for want of memory mostly.
     pub fn new(device: &Device, rule: TokenRule, pairs: usize) -> Result<Self, GpuError> {
-        let plans = || -> Result<Plans, GpuError> {
-            Ok(Plans {
+        let between = || -> Result<Between, GpuError> {
+            Ok(Between {
+                counted: device.zeros(pairs * COUNTS)?,
                 cells: device.zeros(pairs * MAX_CELLS)?,
                 masses: device.zeros(pairs * MAX_DRAFTS)?,
                 draws: device.zeros(pairs * (MAX_DRAFTS + 2))?,
+                rejected: device.zeros(2 + pairs)?,
             })
         };
         Ok(Selections {
             stats: device.zeros(pairs)?,
             selected: device.zeros(pairs)?,
             output: device.zeros(pairs)?,
-            plans: if rule == TokenRule::OptimalLinear { Some(plans()?) } else { None },
+            between: if rule == TokenRule::Maximal { None } else { Some(between()?) },
         })
     }
 }
@@ -179,14 +191,18 @@ pub(super) struct Call {
     pub grids: u64,
     pub stats: u64,
     pub cells: u64,
+    pub counted: u64,
     pub masses: u64,
     pub draws: u64,
+    pub rejected: u64,
     pub selected: u64,
     pub output: u64,
     pub vocab: i32,
     pub pairs: i32,
     pub k: i32,
     pub chunk: i32,
+    pub logit_bytes: i32,
+    pub unused: i32,
 }
 
 /// The ratio grid for a number of drafts; `Grid` of `row.cuh`.
@@ -196,6 +212,13 @@ pub(super) struct Grid {
     pub per_width: f32,
     pub unused: u32,
     pub log_lowest: f64,
+}
+
+impl Grid {
+    /// The classes of a scan for `k` drafts, down to a log-ratio.
+    pub fn of_scan(k: usize, log_lowest: f64) -> Self {
+        Grid { per_width: classes_per_unit(k), unused: 0, log_lowest }
+    }
 }
 
 /// A token rule, compiled for one device, format and vocabulary.
@@ -218,8 +241,8 @@ pub struct TokenSelector {
 enum Stages {
     /// One does it all.
     One(Kernel),
-    /// Counting, planning (the second time those that needed more room), drawing.
-    Planned { count: Kernel, plan: [(Kernel, u32); 2], draw: Kernel },
+    /// Counting, deciding (with so much shared memory), drawing for what was rejected.
+    Counted { count: Kernel, decide: Kernel, room: u32, draw: Kernel },
 }
 
 /// How a pair of rows is spread over blocks.
@@ -241,12 +264,8 @@ impl TokenSelector {
         }
         let widest = Spread::of(counts_of(rule), format, vocab, device.widest_cluster());
         let resident = widest.shared <= device.shared_limit() as usize;
-        let grids: Vec<Grid> = (0..=MAX_DRAFTS)
-            .map(|k| {
-                let k = k.max(1);
-                Grid { per_width: classes_per_unit(k), unused: 0, log_lowest: -(k as f64).ln() }
-            })
-            .collect();
+        let grid = |k: usize| Grid::of_scan(k, -(k as f64).ln());
+        let grids: Vec<Grid> = (0..=MAX_DRAFTS).map(|k| grid(k.max(1))).collect();
         let selector = TokenSelector {
             device: device.clone(),
             rule,
@@ -278,12 +297,18 @@ impl TokenSelector {
         let defines = rows_defines(self.format.define(), shaped, self.resident);
         let stages = match self.rule {
             TokenRule::Maximal => Stages::One(device.kernel(SELECT, &defines, "select_maximal")?),
-            TokenRule::KSeq => Stages::One(device.kernel(SELECT, &defines, "select_kseq")?),
-            TokenRule::OptimalLinear => Stages::Planned {
-                count: device.kernel(OPTIMAL, &defines, "count")?,
-                plan: [planner(device, EDGES[0])?, planner(device, EDGES[1])?],
-                draw: device.kernel(OPTIMAL, &defines, "draw_residual")?,
-            },
+            TokenRule::KSeq | TokenRule::OptimalLinear => {
+                let (decide, draw) = match self.rule {
+                    TokenRule::KSeq => ("decide_kseq", "draw_kseq"),
+                    _ => ("decide_optimal", "draw_optimal"),
+                };
+                Stages::Counted {
+                    count: device.kernel(COUNT, &defines, "count")?,
+                    decide: device.kernel(DECIDE, &[], decide)?,
+                    room: decide_room(device)?,
+                    draw: device.kernel(DRAW, &defines, draw)?,
+                }
+            }
         };
         Ok(cell.get_or_init(|| stages))
     }
@@ -299,23 +324,22 @@ impl TokenSelector {
         let spread = Spread::chosen(&self.device, self.resident, counts, self.format, self.vocab, pairs.pairs);
         let call = self.call(pairs, spread, into);
         let args = [Arg::Block(bits(&call))];
-        let (count, cluster) = (pairs.pairs as u32, spread.cluster as u32);
-        let rows = |clusters: u32| Shape {
-            blocks: clusters * cluster,
-            threads: THREADS,
-            shared: spread.shared as u32,
-            cluster,
-        };
+        let count = pairs.pairs as u32;
         match self.stages(pairs.shaping.is_some())? {
-            Stages::One(kernel) => kernel.launch(stream, rows(count), &args),
-            Stages::Planned { count: counting, plan: [(plan, small), (again, large)], draw } => {
-                let warps = |blocks: u32, shared: u32| Shape { blocks, threads: 32, shared, cluster: 1 };
-                counting.launch(stream, rows(count), &args)?;
-                plan.launch(stream, warps(count, *small), &args)?;
-                again.launch(stream, warps(count.min(self.device.multiprocessors()), *large), &args)?;
+            Stages::One(kernel) => kernel.launch(stream, spread.shape(count), &args),
+            Stages::Counted { count: counting, decide, room, draw } => {
+                let follows = self.device.widest_cluster() > 1;
+                counting.launch(stream, spread.shape(count), &args)?;
+                let block_a_pair = Shape { blocks: count, threads: DECIDE_THREADS, shared: *room, cluster: 1, follows };
+                decide.launch(stream, block_a_pair, &args)?;
                 // As many clusters as run at a time go round the pairs that were rejected.
-                let at_once = self.device.multiprocessors() * spread.at_once(&self.device) as u32 / cluster;
-                draw.launch(stream, rows(count.min(at_once.max(1))), &args)
+                let spread = match self.rule {
+                    TokenRule::KSeq => spread,
+                    _ => Spread { shared: spread.shared - counts, ..spread },
+                };
+                let at_once =
+                    self.device.multiprocessors() * spread.at_once(&self.device) as u32 / spread.cluster as u32;
+                draw.launch(stream, Shape { follows, ..spread.shape(count.min(at_once.max(1))) }, &args)
             }
         }
     }
@@ -328,7 +352,7 @@ impl TokenSelector {
             () if draft.format != self.format => Err(GpuError::Format { format: draft.format }),
             () if target.format != self.format => Err(GpuError::Format { format: target.format }),
             () if k > MAX_DRAFTS => Err(GpuError::Drafts { k }),
-            () if (self.rule == TokenRule::OptimalLinear && into.plans.is_none())
+            () if (self.rule != TokenRule::Maximal && into.between.is_none())
                 || count > room
                 || i32::try_from(count * 16).is_err() =>
             {
@@ -363,7 +387,7 @@ impl TokenSelector {
             CoinSource::Given(coins) => (coins.address(), 0, 0, 0),
             CoinSource::Philox { seeds, starts, depths } => (0, seeds.address(), starts.address(), address(depths)),
         };
-        let plan = |of: fn(&Plans) -> u64| into.plans.as_ref().map_or(0, of);
+        let between = |of: fn(&Between) -> u64| into.between.as_ref().map_or(0, of);
         Call {
             draft_rows: address(pairs.draft_rows),
             target_rows: address(pairs.target_rows),
@@ -375,9 +399,11 @@ impl TokenSelector {
             depths,
             grids: self.grids.address(),
             stats: into.stats.address(),
-            cells: plan(|plans| plans.cells.address()),
-            masses: plan(|plans| plans.masses.address()),
-            draws: plan(|plans| plans.draws.address()),
+            cells: between(|between| between.cells.address()),
+            counted: between(|between| between.counted.address()),
+            masses: between(|between| between.masses.address()),
+            draws: between(|between| between.draws.address()),
+            rejected: between(|between| between.rejected.address()),
             selected: into.selected.address(),
             output: into.output.address(),
             pairs: pairs.pairs as i32,
@@ -405,6 +431,7 @@ impl Call {
             draft_tie: address(shaping.draft_tie),
             target_tie: address(shaping.target_tie),
             vocab: vocab as i32,
+            logit_bytes: draft.format.size() as i32,
             ..Call::default()
         }
     }
@@ -420,14 +447,14 @@ pub(super) fn address<T>(view: Option<View<'_, T>>) -> u64 {
     view.map_or(0, View::address)
 }
 
-/// The planning kernel with room for so many edges, and its shared memory.
-fn planner(device: &Device, edges: &'static str) -> Result<(Kernel, u32), GpuError> {
+/// The shared memory of a block that decides.
+fn decide_room(device: &Device) -> Result<u32, GpuError> {
     let bytes = device.zeros::<i32>(1)?;
-    let one = Shape { blocks: 1, threads: 1, shared: 0, cluster: 1 };
+    let one = Shape { blocks: 1, threads: 1, shared: 0, cluster: 1, follows: false };
     let stream = device.stream()?;
-    device.kernel(PLAN, &[edges], "plan_room")?.launch(&stream, one, &[Arg::Address(bytes.address())])?;
+    device.kernel(DECIDE, &[], "decide_room")?.launch(&stream, one, &[Arg::Address(bytes.address())])?;
     stream.synchronize()?;
-    Ok((device.kernel(PLAN, &[edges], "plan")?, bytes.read()?[0] as u32))
+    Ok(bytes.read()?[0] as u32)
 }
 
 /// The tokens that a warp looks at in one step; `TILE` of `rows.cuh`.
@@ -445,7 +472,13 @@ impl Spread {
     }
 
     fn fixed(counts: usize, format: Format, chunk: usize) -> usize {
-        EXCHANGE_BYTES + (4 * chunk.div_ceil(tile(format))).next_multiple_of(128) + counts
+        EXCHANGE_BYTES + (8 * chunk.div_ceil(tile(format))).next_multiple_of(128) + counts
+    }
+
+    /// The launch of so many clusters.
+    pub fn shape(self, clusters: u32) -> Shape {
+        let cluster = self.cluster as u32;
+        Shape { blocks: clusters * cluster, threads: THREADS, shared: self.shared as u32, cluster, follows: false }
     }
 
     /// How many of its blocks a multiprocessor has room for.

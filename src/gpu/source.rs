@@ -16,13 +16,13 @@ const HEADERS: [File; 18] = [
     File { name: "draw.cuh", text: include_str!("kernels/draw.cuh") },
     File { name: "rows.cuh", text: include_str!("kernels/rows.cuh") },
     File { name: "count.cuh", text: include_str!("kernels/count.cuh") },
-    File { name: "kseq.cuh", text: include_str!("kernels/kseq.cuh") },
     File { name: "pairs.cuh", text: include_str!("kernels/pairs.cuh") },
-    File { name: "optimal.cuh", text: include_str!("kernels/optimal.cuh") },
+    File { name: "rest.cuh", text: include_str!("kernels/rest.cuh") },
     File { name: "team.cuh", text: include_str!("kernels/team.cuh") },
     File { name: "classes.cuh", text: include_str!("kernels/classes.cuh") },
     File { name: "layout.cuh", text: include_str!("kernels/layout.cuh") },
     File { name: "plan.cuh", text: include_str!("kernels/plan.cuh") },
+    File { name: "exchange.cuh", text: include_str!("kernels/exchange.cuh") },
     File { name: "path.cuh", text: include_str!("kernels/path.cuh") },
     File { name: "spread.cuh", text: include_str!("kernels/spread.cuh") },
     File { name: "trees.cuh", text: include_str!("kernels/trees.cuh") },
@@ -30,15 +30,17 @@ const HEADERS: [File; 18] = [
 ];
 
 /// Files with kernels in them: each is compiled by itself.
-pub(crate) const KERNELS: [File; 10] = [PROBE, SELECT, OPTIMAL, PLAN, NODES, PATH, SPREAD, NEXT, FILTER, DECODER];
+pub(crate) const KERNELS: [File; 11] = [PROBE, SELECT, COUNT, DECIDE, DRAW, NODES, PATH, SPREAD, NEXT, FILTER, DECODER];
 
 pub(crate) const PROBE: File = File { name: "probe.cu", text: include_str!("kernels/probe.cu") };
 
 pub(crate) const SELECT: File = File { name: "select.cu", text: include_str!("kernels/select.cu") };
 
-pub(crate) const OPTIMAL: File = File { name: "optimal.cu", text: include_str!("kernels/optimal.cu") };
+pub(crate) const COUNT: File = File { name: "count.cu", text: include_str!("kernels/count.cu") };
 
-pub(crate) const PLAN: File = File { name: "plan.cu", text: include_str!("kernels/plan.cu") };
+pub(crate) const DECIDE: File = File { name: "decide.cu", text: include_str!("kernels/decide.cu") };
+
+pub(crate) const DRAW: File = File { name: "draw.cu", text: include_str!("kernels/draw.cu") };
 
 pub(crate) const NODES: File = File { name: "nodes.cu", text: include_str!("kernels/nodes.cu") };
 
@@ -52,16 +54,10 @@ pub(crate) const FILTER: File = File { name: "filter.cu", text: include_str!("ke
 
 pub(crate) const DECODER: File = File { name: "decoder.cu", text: include_str!("kernels/decoder.cu") };
 
-/// Room for edges in `plan.cu`: of nearly all pairs, and of any.
-pub(crate) const EDGES: [&str; 2] = ["EDGES=192", "EDGES=1040"];
-
 /// The definitions that a file is compiled with, every combination that anything asks for.
 pub(crate) fn variants(file: File) -> Vec<Vec<&'static str>> {
-    if file.name == PROBE.name {
+    if [PROBE, DECIDE].iter().any(|of_none| of_none.name == file.name) {
         return vec![Vec::new()];
-    }
-    if file.name == PLAN.name {
-        return EDGES.iter().map(|edges| vec![*edges]).collect();
     }
     if [PATH, SPREAD, NEXT, DECODER].iter().any(|of_format| of_format.name == file.name) {
         return FORMATS.iter().map(|format| vec![*format]).collect();

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "exchange.cuh"
 #include "spread.cuh"
 
 using namespace draftpick;
@@ -84,10 +85,9 @@ void put(Answer& answer, const Edges& edges, const Room& room, const Items& item
     answer.push_back(undrafted(edges, room.classes.data()));
 }
 
-// Width, anchor, lowest edge, k (0: thinned by the loss that follows; else coarsened), masses; then tokens to split.
+// Width, anchor, lowest edge, the loss to thin by, masses; then tokens to split.
 Answer classes(Request& request) {
     const double width = request.next(), anchor = request.next(), log_lowest = request.next();
-    const int k = request.whole();
     const double loss = request.next();
     const EdgeGrid grid = spanning(width, anchor, log_lowest);
     Answer answer{double(grid.len)};
@@ -95,9 +95,7 @@ Answer classes(Request& request) {
     const std::vector<Mass> masses = request.masses(grid.len);
     Room room;
     Edges edges{};
-    const Status status = k == 0
-        ? thinned(One{}, grid, masses.data(), loss, room.prefix.data(), room.edges(), edges)
-        : coarsened(One{}, grid, masses.data(), k, room.edges(), edges);
+    const Status status = thinned(One{}, grid, masses.data(), loss, room.prefix.data(), room.edges(), edges);
     if (status != OK) return answer;
     Items items = room.items();
     items_of(One{}, edges, room.classes.data(), items);
@@ -148,54 +146,49 @@ Answer kseq(Request& request) {
     if (request.whole() != grid.len) return Answer{double(grid.len)};
     const std::vector<Mass> masses = request.masses(grid.len), tokens = request.masses(request.whole());
     std::vector<Mass> prefix(static_cast<size_t>(grid.len));
-    const Bracket bracket = kseq_bracket(One{}, grid, masses.data(), k, prefix.data());
+    std::vector<double> table(size_t(grid.len) + 32), inverses(size_t(grid.len));
+    inverses_of(One{}, grid, table.data(), inverses.data());
+    const Bracket bracket = kseq_bracket(One{}, grid, inverses.data(), masses.data(), k, prefix.data());
     auto beta = [&](double rho) {
         double sum = bracket.whole + bracket.discounted / rho;
         for (const Mass& token : tokens) {
             const double inverse_above = inverse(grid, bracket.open - 1), inverse_here = inverse(grid, bracket.open);
-            if (token.p * inverse_above >= token.q && token.p * inverse_here < token.q) sum += discounted(token, rho);
+            if (token.p * inverse_above >= token.q && token.p * inverse_here < token.q) sum += discounted(token, 1.0 / rho);
         }
         return smaller(sum, 1.0);
     };
-    const double rho = close(One{}, bracket, k, beta);
-    const double high = close(One{}, bracket, k, [&](double rho) { return least_beta(bracket, rho); });
-    const double low = close(One{}, bracket, k, [&](double rho) { return most_beta(bracket, rho); });
+    const double rho = close(One{}, bracket, k, 0.0, beta);
+    const double high = close(One{}, bracket, k, 0.0, [&](double rho) { return least_beta(bracket, rho); });
+    const double low = close(One{}, bracket, k, 0.0, [&](double rho) { return most_beta(bracket, rho); });
     return Answer{double(grid.len), rho, high, low, beta(rho), tries(beta(rho), k)};
 }
 
-// Width, anchor, k, masses of the classes; then tokens: what each is selected with, the sign of its class, and its place.
+// Width, anchor, k, masses of the classes; then tokens: what each is selected with, and the labels of a draft on its edges.
 Answer optimal(Request& request) {
     const double width = request.next(), anchor = request.next();
     const int k = request.whole();
     const EdgeGrid grid = spanning(width, anchor, -std::log(double(k)));
     if (request.whole() != grid.len) return Answer{double(grid.len)};
     const std::vector<Mass> masses = request.masses(grid.len), tokens = request.masses(request.whole());
-    Room room;
-    Edges edges{};
-    if (coarsened(One{}, grid, masses.data(), k, room.edges(), edges) != OK) return Answer{double(grid.len)};
-    Items items = room.items();
-    items_of(One{}, edges, room.classes.data(), items);
-    LayoutRoom rest;
-    Layout layout = rest.layout(std::vector<Mass>());
-    Segment unit{0.0, 1.0};
-    layout.count = items.count;
-    layout.items = items.masses;
-    lay_out(One{}, &unit, 1, drafts(k), layout);
+    const size_t len = size_t(grid.len);
+    std::vector<double> table(len + 32), inverses(len), places(len), lengths(len), densities(len), lacks(len + 1), exceeds(len + 1);
+    inverses_of(One{}, grid, table.data(), inverses.data());
+    const Edges edges{grid.log_lowest, grid.per_width, grid.len, grid.len, nullptr, inverses.data()};
+    Exchange layout{};
+    layout.places = places.data(), layout.lengths = lengths.data(), layout.densities = densities.data();
+    layout.lacks = lacks.data(), layout.exceeds = exceeds.data();
+    exchange(One{}, edges, masses.data(), drafts(k), layout);
     Answer answer{double(grid.len)};
     for (const Mass& token : tokens) {
-        const int of = class_of(edges, token.p, token.q);
-        answer.push_back(selected_of(edges, items, layout, of, token.p, token.q));
-        answer.push_back(double(sign_of(edges, room.classes.data(), items, layout, of)));
-        const Place place = placed(edges, items, token.p, token.q, 0.625);
-        // The label, its block cut no further than needed.
-        Windows windows = rest.windows();
-        double label = -1.0;
-        cut_windows(&unit, layout, drafts(k), layout.block_of[place.item], place.item, windows, [&](int i, Windows& window) {
-            std::vector<Segment> region;
-            for (int s = 0; s < window.count; s++) region.push_back(window.at(s));
-            if (i == place.item) label = label_in(region.data(), window.count, place.share);
-        });
-        answer.push_back(label);
+        const Split on = split(edges, token.p, token.q);
+        const int lower = grid.len - 1 - on.lower, upper = larger(lower - 1, 0);
+        answer.push_back(on.p_lower * exchanged_density(layout, lower) + on.p_upper * exchanged_density(layout, upper));
+        for (const int item : {lower, upper}) {
+            const bool has = layout.lengths[item] > 0.0;
+            for (const double coin : {0.0, 0.125, 0.625, 0.96875}) {
+                answer.push_back(has ? exchanged_label(One{}, layout, item, coin) : -1.0);
+            }
+        }
     }
     return answer;
 }

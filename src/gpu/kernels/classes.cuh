@@ -13,13 +13,6 @@ struct Mass {
 
 // The highest finite edge, as a logarithm.
 constexpr double HIGHEST_EDGE = 8.0;
-// Cells for each doubling of the distance from the ratio that matters.
-constexpr int CELLS_AN_OCTAVE = 8;
-// The acceptance that dropping edges may cost.
-#ifndef DRAFTPICK_COARSENING_LOSS
-#define DRAFTPICK_COARSENING_LOSS 1e-9
-#endif
-constexpr double COARSENING_LOSS = DRAFTPICK_COARSENING_LOSS;
 // How far below 1/K the ratio edges of the path coupling reach, as a logarithm.
 constexpr double HEADROOM = 6.0;
 // How far a class's end is looked for cell by cell, in cells a lane.
@@ -69,6 +62,21 @@ DRAFTPICK_DEVICE double inverse(const EdgeGrid& grid, int edge) {
     return base * exp(-(double(edge & 31) * grid.width));
 }
 
+// 1/r of all edges of a grid. `table` is scratch for 32 numbers and one for each 32 edges.
+template <class Team>
+DRAFTPICK_DEVICE void inverses_of(const Team& team, const EdgeGrid& grid, double* table, double* inverses) {
+    const int bases = (grid.len + 31) / 32;
+    for (int i = team.lane(); i < 32 + bases; i += Team::LANES) {
+        table[i] = i < 32 ? exp(-(double(i) * grid.width))
+                          : exp(-(grid.anchor + (grid.first + double((i - 32) * 32)) * grid.width));
+    }
+    team.sync();
+    for (int e = team.lane(); e < grid.len; e += Team::LANES) {
+        inverses[e] = e == grid.len - 1 ? 0.0 : table[32 + e / 32] * table[e & 31];
+    }
+    team.sync();
+}
+
 // The edges of a grid that remain.
 struct Edges {
     double log_lowest, per_width;
@@ -76,7 +84,7 @@ struct Edges {
     int cells;
     // The number of edges that remain, the infinite one included; also of classes.
     int len;
-    // Which edge of the grid each is, ascending.
+    // Which edge of the grid each is, ascending; null where all remain.
     const unsigned short* kept;
     // 1/r of each.
     const double* inverses;
@@ -93,6 +101,7 @@ struct EdgeRoom {
 
 // The class of a cell of the grid: the edges that remain at or below its lower end.
 DRAFTPICK_DEVICE int class_of_cell(const Edges& edges, int cell) {
+    if (edges.kept == nullptr) return cell;
     int low = 0, high = edges.len - 1;
     while (low < high) {
         const int middle = (low + high) / 2;
@@ -264,101 +273,6 @@ DRAFTPICK_CALL void items_of(const Team& team, const Edges& edges, const Mass* c
 // The target mass on ratio 0, which is never drafted.
 DRAFTPICK_DEVICE double undrafted(const Edges& edges, const Mass* classes) {
     return larger(classes[0].q - classes[0].p * edges.inverses[0], 0.0);
-}
-
-// 1 − α of virtual tokens on the edges of a grid, or of those that remain: the largest P^k − Q over the sets of highest
-// ratio.
-template <class Team, class MassOn>
-DRAFTPICK_DEVICE double loss_of(const Team& team, int len, int k, const MassOn& mass_on) {
-    double p_above = 0.0, q_above = 0.0, loss = 0.0;
-    for (int start = 0; start < len; start += Team::LANES) {
-        const int edge = len - 1 - start - team.lane();
-        Mass here{0.0, 0.0};
-        if (edge >= 0) here = mass_on(edge);
-        const double p = p_above + team.scan(here.p), q = q_above + team.scan(here.q);
-        if (here.p > 0.0) loss = larger(loss, power(p, k) - q);
-        p_above = team.from(p, Team::LANES - 1);
-        q_above = team.from(q, Team::LANES - 1);
-    }
-    return team.max(loss);
-}
-
-// What is on an edge of the whole grid.
-DRAFTPICK_DEVICE Mass grid_mass(const EdgeGrid& grid, const Mass* classes, int edge) {
-    const double here = inverse(grid, edge);
-    double mass = 0.0;
-    if (classes[edge].p > 0.0) {
-        const double p = classes[edge].p;
-        const double high = edge > 0 ? inverse(grid, edge - 1) : 0.0;
-        mass += edge == 0 ? p : clamped((p * high - classes[edge].q) / (high - here), 0.0, p);
-    }
-    if (edge + 1 < grid.len && classes[edge + 1].p > 0.0) {
-        const double p = classes[edge + 1].p, low = inverse(grid, edge + 1);
-        mass += p - clamped((p * here - classes[edge + 1].q) / (here - low), 0.0, p);
-    }
-    return Mass{mass, mass * here};
-}
-
-// Drops edges that the acceptance of a single selection does not need: `Edges::coarsened`. Where that would cost
-// acceptance nothing is dropped, and all edges of the grid must have room.
-template <class Team>
-DRAFTPICK_CALL Status coarsened(
-    const Team& team, const EdgeGrid& grid, const Mass* classes, int k, const EdgeRoom& room, Edges& edges
-) {
-    // The class where P^k − Q is largest, the one of highest ratio among equals.
-    double p_above = 0.0, q_above = 0.0, best = 0.0;
-    int centre = 0;
-    bool found = false;
-    for (int start = 0; start + 1 < grid.len; start += Team::LANES) {
-        const int of = grid.len - 1 - start - team.lane();
-        const Mass here = of >= 1 && classes[of].p > 0.0 ? classes[of] : Mass{0.0, 0.0};
-        const double p = p_above + team.scan(here.p), q = q_above + team.scan(here.q);
-        if (here.p > 0.0) {
-            const double loss = power(p, k) - q;
-            // With nothing to lose anywhere, what comes nearest to a loss is the place that needs care.
-            if (!found || centre == 0 || loss > best) {
-                best = loss;
-                centre = of - 1;
-                found = true;
-            }
-        }
-        p_above = team.from(p, Team::LANES - 1);
-        q_above = team.from(q, Team::LANES - 1);
-    }
-    // Among the lanes: the largest, then the highest.
-    const double most = team.max(found ? best : -1e300);
-    centre = int(team.max(found && best == most ? double(centre) : 0.0));
-    int count = 0;
-    for (int start = 0; start < grid.len; start += Team::LANES) {
-        const int edge = start + team.lane();
-        bool stays = false;
-        if (edge < grid.len) {
-            const int distance = edge > centre ? edge - centre : centre - edge;
-            int step = 1;
-            while (2 * step <= distance / CELLS_AN_OCTAVE) step *= 2;
-            stays = edge == 0 || edge + 2 >= grid.len || (distance & (step - 1)) == 0;
-        }
-        int all;
-        const int place = count + team.before(stays, all);
-        if (stays && place < room.capacity) room.kept[place] = (unsigned short)edge;
-        count += all;
-    }
-    if (count > room.capacity) return TOO_MANY_EDGES;
-    edges = merged(team, grid, classes, room, count);
-    // With one draft every layout selects alike.
-    if (k == 1) return OK;
-    const Edges& coarse = edges;
-    const double after = loss_of(team, count, k, [&](int edge) {
-        const double mass = draft_mass(coarse, room.classes, edge);
-        return Mass{mass, mass * coarse.inverses[edge]};
-    });
-    const double before = loss_of(team, grid.len, k, [&](int edge) { return grid_mass(grid, classes, edge); });
-    if (after - before <= COARSENING_LOSS) return OK;
-    if (grid.len > room.capacity) return TOO_MANY_EDGES;
-    team.sync();
-    for (int edge = team.lane(); edge < grid.len; edge += Team::LANES) room.kept[edge] = (unsigned short)edge;
-    edges = merged(team, grid, classes, room, grid.len);
-    return OK;
 }
 
 }  // namespace draftpick

@@ -14,10 +14,14 @@
 #define RESIDENT 1
 #endif
 
+#ifndef THREADS
 #define THREADS 256
+#endif
 #define WARPS (THREADS / 32)
 #define MOST_BLOCKS 16    // of a cluster
+#ifndef BLOCKS_AT_ONCE
 #define BLOCKS_AT_ONCE 3  // of a multiprocessor
+#endif
 #define LARGEST 1e8f  // logits above it are refused
 #define LOG2_E 1.4426950408889634f
 
@@ -59,6 +63,37 @@ __device__ __forceinline__ void cluster_sync() {
 #endif
 }
 
+// The same in two steps, and only that all threads have come so far: what was written is not seen for it.
+__device__ __forceinline__ void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// Kernels of one call follow each other: the next may start when all blocks have come to `let_next_start`, and waits in
+// `wait_for_last` until the one before has ended and its results are there.
+__device__ __forceinline__ void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_last() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Before a block ends: the others have read what they want of its memory.
+__device__ __forceinline__ void cluster_leave() {
+    cluster_arrive();
+    cluster_wait();
+}
+
 __device__ __forceinline__ unsigned shared_address(const void* p) {
     return (unsigned)__cvta_generic_to_shared(p);
 }
@@ -78,11 +113,22 @@ __device__ __forceinline__ unsigned remote(const void* p, unsigned rank) {
 #define REMOTE_SPACE "shared"
 #endif
 
-__device__ __forceinline__ unsigned remote_u32(const unsigned* p, unsigned rank) {
+// What is at an address that `remote` gave.
+__device__ __forceinline__ unsigned read_u32(unsigned address) {
     unsigned x;
-    asm volatile("ld." REMOTE_SPACE ".u32 %0, [%1];" : "=r"(x) : "r"(remote(p, rank)) : "memory");
+    asm volatile("ld." REMOTE_SPACE ".u32 %0, [%1];" : "=r"(x) : "r"(address) : "memory");
     return x;
 }
+__device__ __forceinline__ void read_two(unsigned address, unsigned& a, unsigned& b) {
+    asm volatile("ld." REMOTE_SPACE ".v2.u32 {%0, %1}, [%2];" : "=r"(a), "=r"(b) : "r"(address) : "memory");
+}
+__device__ __forceinline__ double read_f64(unsigned address) {
+    double x;
+    asm volatile("ld." REMOTE_SPACE ".f64 %0, [%1];" : "=d"(x) : "r"(address) : "memory");
+    return x;
+}
+
+__device__ __forceinline__ unsigned remote_u32(const unsigned* p, unsigned rank) { return read_u32(remote(p, rank)); }
 
 __device__ __forceinline__ float remote_f32(const float* p, unsigned rank) {
     float x;
@@ -90,17 +136,21 @@ __device__ __forceinline__ float remote_f32(const float* p, unsigned rank) {
     return x;
 }
 
-__device__ __forceinline__ double remote_f64(const double* p, unsigned rank) {
-    double x;
-    asm volatile("ld." REMOTE_SPACE ".f64 %0, [%1];" : "=d"(x) : "r"(remote(p, rank)) : "memory");
-    return x;
-}
+__device__ __forceinline__ double remote_f64(const double* p, unsigned rank) { return read_f64(remote(p, rank)); }
 
 __device__ __forceinline__ void set_remote_u32(unsigned* p, unsigned rank, unsigned x) {
     asm volatile("st." REMOTE_SPACE ".u32 [%0], %1;" ::"r"(remote(p, rank)), "r"(x) : "memory");
 }
 
 // ---- numbers ---------------------------------------------------------------------------------------------------
+
+// 2^x for a whole x, 0 where that is very small.
+__device__ __forceinline__ double power_of_two(float x) {
+    return x > -1000.0f ? __longlong_as_double((long long)(1023 + (int)x) << 52) : 0.0;
+}
+
+// The mass that a count of 1 stands for.
+__device__ __forceinline__ double unit_of(int exponent) { return power_of_two((float)(exponent - 31)); }
 
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;

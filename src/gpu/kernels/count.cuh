@@ -25,23 +25,32 @@ struct Counts {
 struct Cells {
     float per_width;
     int first, last;    // the grid number of cell 1; the number of the last cell
-    float low, high;    // the grid numbers of cells 0 and `last`
-    unsigned zero;      // the bits of ROUND plus the grid number of cell 0
+    int zero;           // the bits of ROUND plus the grid number of cell 0
 
     __device__ __forceinline__ Cells() {}
-    __device__ __forceinline__ Cells(float per_width, int first, int last)
-        : per_width(per_width), first(first), last(last), low((float)(first - 1)), high((float)(first - 1 + last)),
-          zero(__float_as_uint(ROUND) + (unsigned)(first - 1)) {}
+    __device__ __forceinline__ Cells(const Grid& grid, int first, int last)
+        : per_width(grid.per_width), first(first), last(last) {
+        zero = __float_as_int(ROUND) + (first - 1);
+    }
 
-    // The place of a token on the axis on which the grid numbers are the integers, kept to the cells. Of a token masked
-    // in both rows it is anything.
+    // The cell of a token: its place on the axis on which the grid numbers are the integers, rounded, and kept to the
+    // cells. Numbers too large to be rounded so, and infinite ones, are ordered as their bits are. Of a token masked in
+    // both rows it is anything.
+    __device__ __forceinline__ unsigned cell(float d, float t) const { return cell_of(place(d, t)); }
+
+    // Its place, as a number whose bits are those of ROUND plus the grid number.
     __device__ __forceinline__ float place(float d, float t) const {
-        return fminf(fmaxf(__fmul_rn(__fsub_rn(d, t), per_width), low), high);
+        return __fadd_rn(__fmul_rn(__fsub_rn(d, t), per_width), ROUND);
     }
-
-    __device__ __forceinline__ unsigned cell(float place) const {
-        return __float_as_uint(__fadd_rn(place, ROUND)) - zero;
+    __device__ __forceinline__ unsigned cell_of(float place) const {
+#if __CUDA_ARCH__ >= 900
+        return (unsigned)__viaddmin_s32_relu(__float_as_int(place), -zero, last);
+#else
+        return (unsigned)max(min(__float_as_int(place) - zero, last), 0);
+#endif
     }
+    // The place of the tokens of a cell that is neither the first nor the last; that from which on they are in the last.
+    __device__ __forceinline__ float place_of(int cell) const { return __int_as_float(zero + cell); }
 };
 
 // The cells of a row pair whose normalisers are known. The numbers of `Scan::counted`.
@@ -51,7 +60,7 @@ __device__ __forceinline__ bool cells_of(const Grid& grid, const Pair& rows, int
     double highest = ceil((LOG_HIGHEST + offset) * per_width + 0.5);
     // Far apart the rows differ by more than the grid numbers that f32 can tell: everything is in the outermost cells.
     lowest = fmin(fmax(lowest, -2e6), 2e6), highest = fmin(fmax(highest, -2e6), 2e6);
-    cells = Cells(grid.per_width, (int)lowest, (int)(highest - lowest) + 1);
+    cells = Cells(grid, (int)lowest, (int)(highest - lowest) + 1);
     return cells.last < most;
 }
 
@@ -72,14 +81,16 @@ __device__ __noinline__ void add_together(Counts& counts, unsigned cell, unsigne
     if ((threadIdx.x & 31) == 0) add(counts, cell, p, q);
 }
 
+#define FINEST_EXPONENT -9  // finer than the rounding of the masses themselves would be for nothing
+#define LAST_EXPONENT -11   // e^-8 is below 2^-11
+
 // The exponent of 2 below which all mass of a chunk stays, by the sum of its powers.
 __device__ __forceinline__ int exponent_of(double sum, float most, float shift, float share) {
-    double mass = most > -INF ? sum * exp2((double)shift - (double)shift_of(most)) * (double)share : 0.0;
-    // Not below -9: finer than the rounding of the masses themselves would be for nothing.
-    return mass > 0.0 ? min(max(ilogb(mass) + 1, -9), 1) : -9;
+    double mass = most > -INF ? sum * power_of_two(shift - shift_of(most)) * (double)share : 0.0;
+    // The exponent of a number is in its bits.
+    return min(max((__double2hiint(mass) >> 20) - 1022, FINEST_EXPONENT), 1);
 }
 
-#define LAST_EXPONENT -11  // e^-8 is below 2^-11
 
 // Counts a block's chunk.
 __device__ __forceinline__ void count_chunk(Shared& shared, const Pair& rows, const Cells& cells, Counts& counts) {
@@ -87,16 +98,16 @@ __device__ __forceinline__ void count_chunk(Shared& shared, const Pair& rows, co
     int exponents[3];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        exponents[i] = exponent_of(shared.mine.sum[i], shared.mine.max[i], rows.shift[i], rows.share[i]);
+        const Told& own = shared.told[i][block_in_cluster()];
+        exponents[i] = exponent_of(own.sum, own.most, rows.shift[i], rows.share[i]);
     }
-    exponents[2] = min(exponents[1], LAST_EXPONENT);
-    float scale[3];
+    exponents[2] = LAST_EXPONENT;
+    float scale[2] = {rows.share[0] * ldexpf(ONE, -exponents[0]), rows.share[1] * ldexpf(ONE, -exponents[1])};
 #pragma unroll
     for (int i = 0; i < 3; i++) {
-        scale[i] = rows.share[i == 0 ? 0 : 1] * ldexpf(ONE, -exponents[i]);
-        if (threadIdx.x == 0) shared.mine.unit[i] = ldexp(1.0 / (double)ONE, exponents[i]);
+        if (threadIdx.x == 0) shared.exponents[i] = exponents[i];
     }
-    float rest[WIDE];
+    float rest[WIDE], last_place = cells.place_of(cells.last), finer = ldexpf(1.0f, exponents[1] - exponents[2]);
 #pragma unroll
     for (int j = 0; j < WIDE; j++) rest[j] = remainder_of(j);
     int tiles = (rows.target.count + TILE - 1) / TILE;
@@ -106,28 +117,40 @@ __device__ __forceinline__ void count_chunk(Shared& shared, const Pair& rows, co
         rows.draft.load(at, d);
         rows.target.load(at, t);
         unsigned cell[WIDE], p[WIDE], q[WIDE];
-        unsigned differ = 0, bits = 0;
+        unsigned bits = 0;
+        bool some_last = false;
 #pragma unroll
         for (int j = 0; j < WIDE; j++) {
-            cell[j] = cells.cell(cells.place(d[j], t[j]));
-            differ |= cell[j] ^ cell[0];
+            float place = cells.place(d[j], t[j]);
+            cell[j] = cells.cell_of(place);
+            some_last |= place >= last_place;
             d[j] = fmaf(exp2_fast(fmaf(d[j], LOG2_E, rows.shift[0])), scale[0], rest[j]);
-            float to_counts = cell[j] == (unsigned)cells.last ? scale[2] : scale[1];
-            t[j] = fmaf(exp2_fast(fmaf(t[j], LOG2_E, rows.shift[1])), to_counts, rest[j]);
+            t[j] = fmaf(exp2_fast(fmaf(t[j], LOG2_E, rows.shift[1])), scale[1], rest[j]);
             p[j] = __float_as_uint(__fadd_rd(d[j], INTEGER));
             q[j] = __float_as_uint(__fadd_rd(t[j], INTEGER));
             bits |= p[j] | q[j];
         }
-        if (bits & 0x04800000u) {
-            // Some mass is 2^-8 or more, and no longer in the low bits.
 #pragma unroll
-            for (int j = 0; j < WIDE; j++) p[j] = __float2uint_rz(d[j]), q[j] = __float2uint_rz(t[j]);
-        } else {
+        for (int j = 0; j < WIDE; j++) p[j] -= __float_as_uint(INTEGER), q[j] -= __float_as_uint(INTEGER);
+        // Some mass is 2^-8 or more, and no longer in the low bits; or some token is in the last cell, with its finer unit.
+        // A vote of the warp, because the compiler makes a branch of a lane's own into what every token pays for.
+        if (__any_sync(~0u, (bits & 0x04800000u) != 0 || some_last)) {
 #pragma unroll
-            for (int j = 0; j < WIDE; j++) p[j] -= __float_as_uint(INTEGER), q[j] -= __float_as_uint(INTEGER);
+            for (int j = 0; j < WIDE; j++) {
+                if ((int)cell[j] >= cells.last) t[j] = fmaf(t[j] - rest[j], finer, rest[j]);
+                p[j] = __float2uint_rz(d[j]), q[j] = __float2uint_rz(t[j]);
+            }
         }
-        differ |= cell[0] ^ __shfl_sync(~0u, cell[0], 0);
-        if (!__any_sync(~0u, differ != 0)) {
+        // Whether all are in one cell: two of each lane first, which nearly always say that they are not.
+        unsigned one = __shfl_sync(~0u, cell[0], 0);
+        bool alike = __all_sync(~0u, cell[0] == one && cell[WIDE - 1] == one);
+        if (alike) {
+            unsigned differ = 0;
+#pragma unroll
+            for (int j = 1; j < WIDE - 1; j++) differ |= cell[j] ^ cell[0];
+            alike = __all_sync(~0u, differ == 0);
+        }
+        if (alike) {
             unsigned sum_p = 0, sum_q = 0;
 #pragma unroll
             for (int j = 0; j < WIDE; j++) sum_p += p[j], sum_q += q[j];
@@ -146,24 +169,41 @@ __device__ __forceinline__ void clear(Counts& counts) {
 // The masses of the cells over the cluster, each block a slice of them, to device memory. The cluster's blocks must not
 // leave before all are done.
 __device__ __forceinline__ void write_masses(const Shared& shared, const Counts& counts, int cells, double2* out) {
-    int blocks = (int)blocks_of_cluster(), rank = (int)block_in_cluster();
+    int blocks = (int)blocks_of_cluster(), rank = (int)block_in_cluster(), lane = threadIdx.x & 31;
     cluster_sync();
-    int each = (cells + blocks - 1) / blocks, from = rank * each, end = min(from + each, cells);
-    for (int i = from + (int)threadIdx.x; i < end; i += THREADS) {
-        unsigned p[MOST_BLOCKS], q[MOST_BLOCKS];
+    // Two cells of one row a thread; eight blocks are asked before the first has answered.
+    int pairs = (cells + 1) / 2, each = (pairs + blocks - 1) / blocks;
+    int row = (int)threadIdx.x & 1, end = min((rank + 1) * each, pairs);
+    for (int i = rank * each + (int)threadIdx.x / 2; i < end; i += THREADS / 2) {
+        const unsigned* at = (row == 0 ? counts.p : counts.q) + 2 * i;
+        double sums[2] = {0.0, 0.0};
+        for (int from = 0; from < blocks; from += 8) {
+            unsigned a[8], b[8];
+            double unit[8];
 #pragma unroll
-        for (int block = 0; block < MOST_BLOCKS; block++) {
-            p[block] = block < blocks ? remote_u32(&counts.p[i], block) : 0u;
-            q[block] = block < blocks ? remote_u32(&counts.q[i], block) : 0u;
-        }
-        double2 sums = make_double2(0.0, 0.0);
-#pragma unroll
-        for (int block = 0; block < MOST_BLOCKS; block++) {
-            if (block < blocks) {
-                sums.x += (double)p[block] * remote_f64(&shared.mine.unit[0], block);
-                sums.y += (double)q[block] * remote_f64(&shared.mine.unit[i + 1 == cells ? 2 : 1], block);
+            for (int j = 0; j < 8; j++) {
+                a[j] = b[j] = 0u, unit[j] = 0.0;
+                if (from + j < blocks) {
+                    read_two(remote(at, from + j), a[j], b[j]);
+                    unit[j] = unit_of((int)remote_u32((const unsigned*)&shared.exponents[row], from + j));
+                }
             }
+#pragma unroll
+            for (int j = 0; j < 8; j++) sums[0] += (double)a[j] * unit[j], sums[1] += (double)b[j] * unit[j];
         }
-        out[i] = sums;
+        double* to = reinterpret_cast<double*>(out + 2 * i) + row;
+        // The target mass of the last cell is written below.
+        if (row == 0 || 2 * i + 1 < cells) to[0] = sums[0];
+        if (2 * i + 1 + row < cells) to[2] = sums[1];
+    }
+    // It has a unit of its own. The last warp of the last block has nothing else to do.
+    if (rank + 1 == blocks && threadIdx.x / 32 == WARPS - 1) {
+        double mass = 0.0;
+        if (lane < blocks) {
+            double unit = unit_of((int)remote_u32((const unsigned*)&shared.exponents[2], lane));
+            mass = (double)remote_u32(&counts.q[cells - 1], lane) * unit;
+        }
+        mass = warp_sum(mass);
+        if (lane == 0) out[cells - 1].y = mass;
     }
 }

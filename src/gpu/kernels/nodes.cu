@@ -10,8 +10,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) count_node
     if (batch.draft_rows && batch.draft_rows[pair] < 0) return;
     Setup s = setup(batch.chunk, true);
     Pair rows;
-    clear(*s.counts);
-    if (begin(batch, pair, s, rows, 0)) {
+    if (begin(batch, pair, s, rows, 0, [&] { clear(*s.counts); })) {
         Cells cells;
         if (!cells_of(batch.grids[0], rows, MOST_COUNTS, cells)) {
             refuse(batch, pair, ROW_TOO_MANY_CELLS, -1);
@@ -21,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) count_node
             write_masses(*s.shared, *s.counts, cells.last + 1, batch.cells + (long long)pair * MAX_CELLS);
         }
     }
-    cluster_sync();
+    cluster_leave();
 }
 
 // The bytes of a block's counts.

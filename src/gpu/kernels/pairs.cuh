@@ -1,7 +1,6 @@
 // What the kernels on pairs of rows have in common: how a pair begins and how it ends.
 #pragma once
 #include "count.cuh"
-#include "draw.cuh"
 
 // What a pair without an answer leaves.
 __device__ __forceinline__ void refuse(const Batch& batch, int pair, int flags, int token) {
@@ -12,7 +11,7 @@ __device__ __forceinline__ void refuse(const Batch& batch, int pair, int flags, 
     }
 }
 
-// The shared memory of a block: what blocks tell each other, the sums of the tiles, the counts, the chunks.
+// The shared memory of a block: what blocks tell each other, two sums of each tile, the counts, the chunks.
 struct Setup {
     Shared* shared;
     float* tile_sums;
@@ -26,7 +25,7 @@ __device__ __forceinline__ Setup setup(int chunk, bool counts) {
     s.shared = reinterpret_cast<Shared*>(memory);
     unsigned char* next = memory + EXCHANGE_BYTES;
     s.tile_sums = reinterpret_cast<float*>(next);
-    next += (((chunk + TILE - 1) / TILE) * 4 + 127) / 128 * 128;
+    next += (tiles_of(chunk) * 8 + 127) / 128 * 128;
     s.counts = reinterpret_cast<Counts*>(next);
     if (counts) next += sizeof(Counts);
     s.room = reinterpret_cast<Logit*>(next);
@@ -37,8 +36,10 @@ __device__ __forceinline__ int drafts_of(const Batch& batch, int pair) {
     return batch.counts ? batch.counts[pair] : batch.k;
 }
 
-// Opens a pair and checks it. Returns false, in all blocks alike, if it was refused.
-__device__ __forceinline__ bool begin(const Batch& batch, int pair, const Setup& s, Pair& rows, int drafts) {
+// Opens a pair and checks it; `clear` is called meanwhile, if the pair exists. Returns false, in all blocks alike, if it was
+// refused.
+template <typename Clear>
+__device__ __forceinline__ bool begin(const Batch& batch, int pair, const Setup& s, Pair& rows, int drafts, Clear clear) {
     long long draft_row = batch.draft_rows ? batch.draft_rows[pair] : pair;
     long long target_row = batch.target_rows ? batch.target_rows[pair] : pair;
     int flags = 0, token = -1;
@@ -49,7 +50,8 @@ __device__ __forceinline__ bool begin(const Batch& batch, int pair, const Setup&
     } else if (drafts > 0 && draft_row < 0) {
         flags = ROW_NOT_DRAWN, token = 0;
     } else {
-        open_pair(batch, pair, drafts, 0, *s.shared, s.room, rows);
+        open_pair(batch, pair, drafts, 0, *s.shared, s.room, rows, clear);
+        cluster_arrive();
         flags = normalise(*s.shared, rows, token);
         // The drafts must be tokens that their own law can draw.
         for (int base = 0; base < drafts && flags == 0; base += 32) {
@@ -88,39 +90,3 @@ __device__ __forceinline__ double draft_mass(const Shared& shared, const Pair& r
 __device__ __forceinline__ double target_mass(const Shared& shared, const Pair& rows, int i) {
     return exp((double)shared.logits[1][i] - rows.log_sum[1]);
 }
-
-// The last draft that the target allows: what stands in for a residual that rounding has left no mass.
-__device__ __forceinline__ int possible(const Shared& shared, const Pair& rows, int count) {
-    for (int i = count - 1; i >= 0; i--) {
-        if (target_mass(shared, rows, i) > 0.0) return i;
-    }
-    return -1;
-}
-
-// What of a mass in f32 is more than its rounding: a residual below that is none.
-#define SURE 0.9999995f
-
-// Draws what was rejected: `draft` is the one to keep where the residual is no more than rounding, -1 for none.
-template <typename Mass>
-__device__ __forceinline__ void resample(const Batch& batch, int pair, const Setup& s, const Pair& rows, int count,
-                                         int draft, Mass mass) {
-    double coin = s.shared->coins[count + 1];
-    auto threshold = [&](double total) { return draft >= 0 && total <= ACCURACY ? -1.0 : coin * total; };
-    double total = draw(*s.shared, s.tile_sums, rows, mass, threshold);
-    if (draft >= 0 && total <= ACCURACY) {
-        accepted(batch, pair, draft);
-    } else if (total > 0.0) {
-        if (threadIdx.x == 0 && s.shared->found >= 0) {
-            batch.selected[pair] = -1;
-            batch.output[pair] = s.shared->found;
-        }
-    } else {
-        int kept = possible(*s.shared, rows, count);
-        if (kept >= 0) {
-            accepted(batch, pair, kept);
-        } else {
-            refuse(batch, pair, ROW_NO_RESIDUAL, -1);
-        }
-    }
-}
-

@@ -24,8 +24,18 @@ DRAFTPICK_DEVICE double keep_probability(double residual, double weight) {
 
 // --- k-SEQ -----------------------------------------------------------------------------------------------------------
 
-// 1 − (1 − x)^k.
-DRAFTPICK_DEVICE double any_of(double x, int k) { return -expm1(double(k) * log1p(-smaller(x, 1.0))); }
+// 1 − (1 − x)^k, by sums of what is not negative: a_2n = a_n(2 − a_n) and a_(n+1) = a_n + x(1 − a_n).
+DRAFTPICK_DEVICE double any_of(double x, int k) {
+    x = smaller(x, 1.0);
+    double any = x;
+    int digit = 1;
+    while (2 * digit <= k) digit *= 2;
+    while ((digit /= 2) > 0) {
+        any *= 2.0 - any;
+        if (k & digit) any += x * (1.0 - any);
+    }
+    return any;
+}
 
 // An interval that holds rho*, and what beta is inside it:
 // beta(rho) = whole + discounted/rho + Σ min(p, q/rho) over the tokens of one class of the grid.
@@ -44,10 +54,12 @@ constexpr double ROUNDING = 64.0 * EPSILON;
 // Whether rho is at or above the root of p_acc(rho) = rho·beta(rho), given beta(rho).
 DRAFTPICK_DEVICE bool is_valid(double rho, double beta, int k) { return any_of(beta, k) - rho * beta <= ROUNDING; }
 
-// The class of a grid that covers the ratios p/q from 1/k up in which rho* lies. `prefix` is scratch for `grid.len`
-// pairs.
+// The class of a grid that covers the ratios p/q from 1/k up in which rho* lies. `inverses` are those of the grid's edges,
+// `prefix` is scratch for `grid.len` pairs.
 template <class Team>
-DRAFTPICK_CALL Bracket kseq_bracket(const Team& team, const EdgeGrid& grid, const Mass* classes, int k, Mass* prefix) {
+DRAFTPICK_CALL Bracket kseq_bracket(
+    const Team& team, const EdgeGrid& grid, const double* inverses, const Mass* classes, int k, Mass* prefix
+) {
     // prefix[c]: the draft mass of the classes up to c, and the target mass of those above.
     const int stretch = (grid.len + Team::LANES - 1) / Team::LANES;
     const int from = smaller(team.lane() * stretch, grid.len), to = smaller(from + stretch, grid.len);
@@ -66,7 +78,7 @@ DRAFTPICK_CALL Bracket kseq_bracket(const Team& team, const EdgeGrid& grid, cons
     // The edges whose rho is in [1, k], highest first: what is below an edge counts whole, what is above it discounted.
     // An edge at k or above is valid.
     auto valid = [&](int edge) {
-        const double rho = inverse(grid, edge);
+        const double rho = inverses[edge];
         return is_valid(rho, smaller(prefix[edge].p + prefix[edge].q / rho, 1.0), k);
     };
     int low = larger(int(ceil((-log(double(k)) - grid.log_lowest) * grid.per_width)), 1);
@@ -82,12 +94,12 @@ DRAFTPICK_CALL Bracket kseq_bracket(const Team& team, const EdgeGrid& grid, cons
     }
     Bracket bracket;
     bracket.open = low;
-    bracket.lower = clamped(inverse(grid, low), 1.0, double(k));
-    bracket.upper = clamped(inverse(grid, low - 1), 1.0, double(k));
+    bracket.lower = clamped(inverses[low], 1.0, double(k));
+    bracket.upper = clamped(inverses[low - 1], 1.0, double(k));
     bracket.whole = prefix[low - 1].p;
     bracket.discounted = prefix[low].q;
     bracket.masses = classes[low];
-    const double above = inverse(grid, low - 1), here = inverse(grid, low);
+    const double above = inverses[low - 1], here = inverses[low];
     const double p_upper = clamped((classes[low].p * above - classes[low].q) / (above - here), 0.0, classes[low].p);
     const double p_lower = classes[low].p - p_upper;
     bracket.on_lower = Mass{p_lower, p_lower * above};
@@ -96,26 +108,31 @@ DRAFTPICK_CALL Bracket kseq_bracket(const Team& team, const EdgeGrid& grid, cons
     return bracket;
 }
 
-DRAFTPICK_DEVICE double discounted(Mass token, double rho) { return smaller(token.p, token.q / rho); }
+DRAFTPICK_DEVICE double discounted(Mass token, double per_rho) { return smaller(token.p, token.q * per_rho); }
 
 // beta is at most what it is with all tokens of the open class at one ratio, and at least what it is with them at the
 // ends of the class: min(p, q/rho) is concave.
 DRAFTPICK_DEVICE double most_beta(const Bracket& bracket, double rho) {
-    return smaller(bracket.whole + bracket.discounted / rho + discounted(bracket.masses, rho), 1.0);
+    const double per_rho = 1.0 / rho;
+    return smaller(bracket.whole + bracket.discounted * per_rho + discounted(bracket.masses, per_rho), 1.0);
 }
 DRAFTPICK_DEVICE double least_beta(const Bracket& bracket, double rho) {
-    const double open = discounted(bracket.on_lower, rho) + discounted(bracket.on_upper, rho);
-    return smaller(bracket.whole + bracket.discounted / rho + open, 1.0);
+    const double per_rho = 1.0 / rho;
+    const double open = discounted(bracket.on_lower, per_rho) + discounted(bracket.on_upper, per_rho);
+    return smaller(bracket.whole + bracket.discounted * per_rho + open, 1.0);
 }
 
 // The smallest valid rho of a bracket: bisection until the ends are neighbouring numbers, in as many parts at a time as
 // there are lanes and one. `beta(rho)` is called by every lane with a rho of its own. With `least_beta` the result is
 // at or above rho*, and so valid; with `most_beta` at or below it.
+//
+// `precision`: the part of itself at which an interval is short enough; with 0 its ends are neighbouring numbers.
 template <class Team, class Beta>
-DRAFTPICK_DEVICE double close(const Team& team, const Bracket& bracket, int k, const Beta& beta) {
+DRAFTPICK_DEVICE double close(const Team& team, const Bracket& bracket, int k, double precision, const Beta& beta) {
     double lower = bracket.lower, upper = bracket.upper;
     if (is_valid(lower, beta(lower), k)) return lower;
     for (;;) {
+        if (upper - lower < precision * upper) return upper;
         const double rho = Team::LANES == 1 ? 0.5 * (lower + upper)
                                             : lower + (upper - lower) * (double(team.lane() + 1) / (Team::LANES + 1));
         const bool inside = rho > lower && rho < upper;
@@ -128,57 +145,6 @@ DRAFTPICK_DEVICE double close(const Team& team, const Bracket& bracket, int k, c
 
 // p_acc/beta, what a draft's discounted mass is worth after k tries.
 DRAFTPICK_DEVICE double tries(double beta, int k) { return beta > 0.0 ? any_of(beta, k) / beta : 0.0; }
-
-// --- the order-statistic coupling ------------------------------------------------------------------------------------
-
-// What a token's draft mass is selected with: the mean of k·u^(k−1) over the region of its edge.
-DRAFTPICK_DEVICE double density(const Items& items, const Layout& layout, int edge) {
-    const int item = items.item_of[edge];
-    return layout.masses[item] / layout.items[item].p;
-}
-
-// The draft mass selected, m, of tokens of one class.
-DRAFTPICK_DEVICE double selected_of(
-    const Edges& edges, const Items& items, const Layout& layout, int of, double p, double q
-) {
-    const Split split = split_sum(edges, of, p, q);
-    double selected = split.p_lower * density(items, layout, split.lower);
-    if (split.p_upper > 0.0) selected += split.p_upper * density(items, layout, split.lower + 1);
-    return selected;
-}
-
-// The sign of q − m of the tokens of a class.
-enum Sign : int { LACKS, EXCEEDS, CHANGES };
-
-DRAFTPICK_DEVICE Sign sign_of(
-    const Edges& edges, const Mass* classes, const Items& items, const Layout& layout, int of
-) {
-    if (!(classes[of].p > 0.0)) return LACKS;
-    const bool lower = of == 0 || edges.inverses[of - 1] >= density(items, layout, of - 1);
-    const bool upper = edges.inverses[of] >= density(items, layout, of);
-    return lower && upper ? LACKS : !lower && !upper ? EXCEEDS : CHANGES;
-}
-
-// Where a draft's label lies: the item and the share of its region.
-struct Place {
-    int item;
-    double share;
-};
-
-// One coin picks the edge and, stretched back to [0, 1), the label.
-DRAFTPICK_DEVICE Place placed(const Edges& edges, const Items& items, double p, double q, double coin) {
-    const Split on = split(edges, p, q);
-    const double first = on.p_upper > 0.0 ? on.p_lower / p : 1.0;
-    Place place;
-    if (coin < first) {
-        place = Place{items.item_of[on.lower], coin / first};
-    } else {
-        place = Place{items.item_of[smaller(on.lower + 1, edges.len - 1)], (coin - first) / (1.0 - first)};
-    }
-    // The largest number below 1 for what rounding puts outside [0, 1).
-    if (!(place.share >= 0.0 && place.share < 1.0)) place.share = 1.0 - 0.5 * EPSILON;
-    return place;
-}
 
 // --- the path coupling -----------------------------------------------------------------------------------------------
 

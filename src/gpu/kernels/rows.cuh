@@ -47,12 +47,16 @@ struct Part {
     __device__ __forceinline__ float at(int i) const { return i < count ? shaped(widen(logits[i]), i) : -INF; }
 };
 
-// What the blocks of a cluster tell each other.
-struct Exchange {
-    float max[2];
-    double sum[2];
-    double total;
-    double unit[3];  // the mass that a count of 1 stands for: of p, of q, of q in the last cell
+// What a block tells the others of a row: its largest logit, and the sum of 2^(logit*LOG2_E + shift_of(most)).
+struct Told {
+    float most;
+    unsigned unused;
+    double sum;
+};
+
+// What the blocks of a cluster read of each other.
+struct Mine {
+    double totals[2];
     int bad;         // the first token with a bad logit
 };
 
@@ -72,16 +76,12 @@ struct Pair {
 
 // The shared memory of a block ahead of the chunks.
 struct Shared {
-    unsigned long long barrier;
-    Exchange mine;
-    float warp_max[2][WARPS];
-    double warp_sum[2][WARPS];
-    float all_max[2], share[2];
-    double log_sum[2];
-    double total;
+    unsigned long long arrived, heard;  // barriers: the rows; what the others tell
+    Told told[2][MOST_BLOCKS];
+    Mine mine;
+    float warp_max[2][WARPS], warp_sum[2][WARPS];
+    int exponents[3];  // of what a count of 1 stands for: of p, of q, of q in the last cell
     int found, first_bad;
-    double scratch[WARPS + 4];
-    unsigned bins[3][2][32], bin_sums[2][32];  // of k-SEQ
     // The drafts: tokens, logits of both rows, coins. One more coin for the residual.
     int tokens[MOST_DRAFTS];
     float logits[2][MOST_DRAFTS];
@@ -90,6 +90,9 @@ struct Shared {
 
 #define EXCHANGE_BYTES 3072
 static_assert(sizeof(Shared) <= EXCHANGE_BYTES, "the host counts on it");
+
+// The tiles of so many tokens.
+__device__ __forceinline__ int tiles_of(int count) { return (count + TILE - 1) / TILE; }
 
 // The row of a pair; `some` says whether it has one.
 __device__ __forceinline__ const Logit* row_of(const void* base, long long stride, const int* rows, int pair, bool& some) {
@@ -138,11 +141,11 @@ __device__ __forceinline__ float largest(const Part& part) {
     return most;
 }
 
-// The power of 2 that makes the largest logit's 1, nearly.
-__device__ __forceinline__ float shift_of(float most) { return most == -INF ? 0.0f : -(most * LOG2_E); }
+// The power of 2, a whole one, that makes the largest logit's about 1.
+__device__ __forceinline__ float shift_of(float most) { return most == -INF ? 0.0f : -rintf(most * LOG2_E); }
 
-// The sum of 2^(logit*LOG2_E + shift) over a thread's part of a chunk.
-__device__ __forceinline__ double sum_of(const Part& part, float shift) {
+// The sum of 2^(logit*LOG2_E + shift) over a warp's part of a chunk.
+__device__ __forceinline__ float sum_of(const Part& part, float shift) {
     float sum = 0.0f;
     for (int at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
         float x[WIDE];
@@ -156,7 +159,22 @@ __device__ __forceinline__ double sum_of(const Part& part, float shift) {
         }
         sum += x[0];
     }
-    return (double)sum;
+    for (int step = 16; step > 0; step >>= 1) sum += __shfl_xor_sync(~0u, sum, step);
+    return sum;
+}
+
+// Waits until all has arrived that a barrier was told to expect, for the time that `round` counts from 0.
+__device__ __forceinline__ void wait_for(unsigned long long& barrier, int round) {
+#if __CUDA_ARCH__ >= 900
+    unsigned done = 0, address = shared_address(&barrier);
+    while (!done) {
+        asm volatile(
+            "{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+            : "=r"(done)
+            : "r"(address), "r"((unsigned)round & 1u)
+            : "memory");
+    }
+#endif
 }
 
 // The normalisers of both rows, over the whole cluster. Returns flags, the same in all blocks, and the token they are
@@ -166,60 +184,67 @@ __device__ __forceinline__ int normalise(Shared& shared, Pair& rows, int& token)
     float most[2] = {largest(rows.draft), largest(rows.target)};
     if (lane == 0) shared.warp_max[0][warp] = most[0], shared.warp_max[1][warp] = most[1];
     __syncthreads();
-    if (warp < 2) {
-        float x = lane < WARPS ? shared.warp_max[warp][lane] : -INF;
-        for (int step = 16; step > 0; step >>= 1) x = max_or_nan(x, __shfl_xor_sync(~0u, x, step));
-        Part part = rows.target;
-        if (warp == 0) part.scale = rows.draft.scale, part.least = rows.draft.least;
-        // Of a tie that is split the part that stays: in the cluster as a whole there is one.
-        if (lane == 0) shared.mine.max[warp] = part.shaped(x, 0x7fffffff);
+    for (int other = 0; other < WARPS; other++) {
+        most[0] = max_or_nan(most[0], shared.warp_max[0][other]), most[1] = max_or_nan(most[1], shared.warp_max[1][other]);
     }
-    __syncthreads();
-    double sums[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        sums[i] = warp_sum(i == 0 ? sum_of(rows.draft, shift_of(shared.mine.max[0]))
-                                  : sum_of(rows.target, shift_of(shared.mine.max[1])));
-    }
+    // Of a tie that is split the part that stays: in the cluster as a whole there is one.
+    most[0] = rows.draft.shaped(most[0], 0x7fffffff), most[1] = rows.target.shaped(most[1], 0x7fffffff);
+    float sums[2] = {sum_of(rows.draft, shift_of(most[0])), sum_of(rows.target, shift_of(most[1]))};
     if (lane == 0) shared.warp_sum[0][warp] = sums[0], shared.warp_sum[1][warp] = sums[1];
     __syncthreads();
-    if (warp < 2) {
-        double x = warp_sum(lane < WARPS ? shared.warp_sum[warp][lane] : 0.0);
-        if (lane == 0) shared.mine.sum[warp] = x;
-    }
-    cluster_sync();
-    if (warp < 2) {
-        bool one = lane < blocks_of_cluster();
-        float most = one ? remote_f32(&shared.mine.max[warp], lane) : -INF;
-        double sum = one ? remote_f64(&shared.mine.sum[warp], lane) : 0.0;
-        float all = most;
-        for (int step = 16; step > 0; step >>= 1) all = max_or_nan(all, __shfl_xor_sync(~0u, all, step));
-        // From each block's power to the cluster's: the difference of two f32 numbers is exact in f64.
-        double shift = (double)shift_of(all), theirs = (double)shift_of(most);
-        sum = warp_sum(most > -INF ? sum * exp2(shift - theirs) : 0.0);
-        if (lane == 0) {
-            // The largest logit times LOG2_E is not `shift` exactly, and LOG2_E is not log2(e): made up for here.
-            double rest = (double)all * (double)LOG2_E + shift;
-            // Nothing is left where a tie is masked whole.
-            shared.all_max[warp] = sum > 0.0 || !(all <= LARGEST) ? all : -INF;
-            shared.share[warp] = (float)(1.0 / sum);
-            shared.log_sum[warp] = (double)all + log(sum) - rest * 0.6931471805599453;
+    // All blocks have begun, and are ready to hear.
+    cluster_wait();
+    int blocks = (int)blocks_of_cluster(), rank = (int)block_in_cluster();
+    if (warp < 2 && lane < blocks) {
+        double sum = 0.0;
+        for (int other = 0; other < WARPS; other++) sum += (double)shared.warp_sum[warp][other];
+        float own = warp == 0 ? most[0] : most[1];
+#if __CUDA_ARCH__ >= 900
+        // A cluster of one block is none, for whose memory there is no such store.
+        if (blocks > 1) {
+            asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b64 [%0], {%1, %2}, [%3];" ::"r"(
+                             remote(&shared.told[warp][rank], lane)),
+                         "l"((unsigned long long)__float_as_uint(own)), "l"(__double_as_longlong(sum)),
+                         "r"(remote(&shared.heard, lane))
+                         : "memory");
+        } else {
+            shared.told[warp][0] = Told{own, 0u, sum};
         }
+#else
+        shared.told[warp][rank] = Told{own, 0u, sum};
+#endif
     }
     if (threadIdx.x == 0) shared.first_bad = 0x7fffffff;
-    __syncthreads();
+    if (blocks > 1) {
+        wait_for(shared.heard, 0);
+    } else {
+        __syncthreads();
+    }
+    // Every warp adds up what the blocks told: of the draft row in its lower half, of the target row in the upper.
+    int row = lane / MOST_BLOCKS, block = lane % MOST_BLOCKS;
+    Told told = block < blocks ? shared.told[row][block] : Told{-INF, 0u, 0.0};
+    float all = told.most;
+    for (int step = MOST_BLOCKS / 2; step > 0; step >>= 1) all = max_or_nan(all, __shfl_xor_sync(~0u, all, step));
+    double sum = told.most > -INF ? told.sum * power_of_two(shift_of(all) - shift_of(told.most)) : 0.0;
+    for (int step = MOST_BLOCKS / 2; step > 0; step >>= 1) sum += __shfl_xor_sync(~0u, sum, step);
+    // The largest logit times LOG2_E is not `shift` exactly, and LOG2_E is not log2(e): made up for here.
+    double rest = (double)all * (double)LOG2_E + (double)shift_of(all);
+    double log_sum = (double)all + log(sum) - rest * 0.6931471805599453;
+    float share = (float)(1.0 / sum);
+    // Nothing is left where a tie is masked whole.
+    if (!(sum > 0.0) && all <= LARGEST) all = -INF;
     int flags = 0;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        float most = shared.all_max[i];
-        rows.shift[i] = shift_of(most);
-        rows.share[i] = shared.share[i];
-        rows.log_sum[i] = shared.log_sum[i];
+        float largest_of_all = __shfl_sync(~0u, all, i * MOST_BLOCKS);
+        rows.shift[i] = shift_of(largest_of_all);
+        rows.share[i] = __shfl_sync(~0u, share, i * MOST_BLOCKS);
+        rows.log_sum[i] = __shfl_sync(~0u, log_sum, i * MOST_BLOCKS);
         if (i == 0 && !rows.has_draft) {
             rows.shift[0] = 0.0f, rows.log_sum[0] = 0.0, rows.share[0] = 0.0f;
-        } else if (!(most <= LARGEST)) {
+        } else if (!(largest_of_all <= LARGEST)) {
             flags |= i == 0 ? ROW_DRAFT_NOT_A_NUMBER : ROW_TARGET_NOT_A_NUMBER;
-        } else if (!(most >= -LARGEST)) {
+        } else if (!(largest_of_all >= -LARGEST)) {
             flags |= i == 0 ? ROW_DRAFT_ALL_MASKED : ROW_TARGET_ALL_MASKED;
         }
     }
@@ -295,10 +320,26 @@ __device__ __forceinline__ double accept_probability(double q, double m) {
 
 // ---- opening ---------------------------------------------------------------------------------------------------
 
-// Brings a block's chunks of a pair's rows into shared memory, and notes the drafts meanwhile. `round` counts the pairs
-// that the block has opened before.
-__device__ __forceinline__ void open_pair(const Batch& batch, int pair, int drafts, int round, Shared& shared,
-                                          Logit* room, Pair& rows) {
+#if __CUDA_ARCH__ >= 900
+__device__ __forceinline__ void expect(unsigned barrier, unsigned bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+// Makes a block's barriers ready; the second expects what every block of the cluster tells of two rows.
+__device__ __forceinline__ void begin_barriers(Shared& shared) {
+    unsigned barriers[2] = {shared_address(&shared.arrived), shared_address(&shared.heard)};
+#pragma unroll
+    for (int i = 0; i < 2; i++) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barriers[i]) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    expect(barriers[1], blocks_of_cluster() * 2u * (unsigned)sizeof(Told));
+}
+#endif
+
+// Brings a block's chunks of a pair's rows into shared memory, and notes the drafts meanwhile. `clear` is called while the
+// rows are on their way. `round` counts the pairs that the block has opened before.
+template <typename Clear>
+__device__ __forceinline__ void open_pair(const Batch& batch, int pair, int drafts, int round, Shared& shared, Logit* room,
+                                          Pair& rows, Clear clear) {
     rows.from = (int)block_in_cluster() * batch.chunk;
     int count = max(0, min(batch.chunk, batch.vocab - rows.from));
     bool has_target;
@@ -318,7 +359,7 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
     int draft_count = rows.has_draft ? count : 0;
 #if RESIDENT
     // Whole tiles of both rows, so that no pass over them looks for the end.
-    int padded = (count + TILE - 1) / TILE * TILE, room_of_row = (batch.chunk + TILE - 1) / TILE * TILE;
+    int padded = tiles_of(count) * TILE, room_of_row = tiles_of(batch.chunk) * TILE;
     Logit *own_draft = room, *own_target = room + room_of_row;
     rows.draft = Part{own_draft, scale[0], least[0], draft_count, tie[0], aligned};
     rows.target = Part{own_target, scale[1], least[1], count, tie[1], aligned};
@@ -326,26 +367,22 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
     int draft_whole = rows.has_draft ? whole : 0;
 #if __CUDA_ARCH__ >= 900
     // The bulk copy engine brings whole 16 bytes; one thread asks for them.
-    unsigned barrier = shared_address(&shared.barrier);
     if (threadIdx.x == 0) {
-        if (round == 0) {
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
-            asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-        }
-        // What was read and written here before comes first.
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
         unsigned sizes[2] = {(unsigned)(draft_whole * (int)sizeof(Logit)), (unsigned)(whole * (int)sizeof(Logit))};
         const Logit* sources[2] = {draft, target};
         Logit* places[2] = {own_draft, own_target};
-        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(sizes[0] + sizes[1])
-                     : "memory");
+        if (round == 0) begin_barriers(shared);
+        // What was read and written here before comes first.
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        unsigned arrived = shared_address(&shared.arrived);
+        expect(arrived, sizes[0] + sizes[1]);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             if (sizes[i] > 0) {
                 asm volatile(
                     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                         shared_address(places[i])),
-                    "l"(sources[i]), "r"(sizes[i]), "r"(barrier)
+                    "l"(sources[i]), "r"(sizes[i]), "r"(arrived)
                     : "memory");
             }
         }
@@ -358,23 +395,19 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
         *reinterpret_cast<uint4*>(own_target + i) = __ldg(reinterpret_cast<const uint4*>(target + i));
     }
 #endif
+    clear();
     note_drafts(batch, pair, drafts, shared, rows);
     copy_rest(own_draft, draft, draft_whole, draft_count, padded);
     copy_rest(own_target, target, whole, count, padded);
     __syncthreads();
-#if __CUDA_ARCH__ >= 900
-    unsigned done = 0;
-    while (!done) {
-        asm volatile(
-            "{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
-            : "=r"(done)
-            : "r"(barrier), "r"((unsigned)round & 1u)
-            : "memory");
-    }
-#endif
+    wait_for(shared.arrived, round);
 #else
     rows.draft = Part{draft, scale[0], least[0], draft_count, tie[0], aligned};
     rows.target = Part{target, scale[1], least[1], count, tie[1], aligned};
+#if __CUDA_ARCH__ >= 900
+    if (threadIdx.x == 0 && round == 0) begin_barriers(shared);
+#endif
+    clear();
     note_drafts(batch, pair, drafts, shared, rows);
     __syncthreads();
 #endif

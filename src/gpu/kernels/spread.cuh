@@ -45,19 +45,6 @@ DRAFTPICK_DEVICE LabelView all_labels(Piece* few) {
     return LabelView{few, 1};
 }
 
-// a/b, but for the last digits.
-DRAFTPICK_DEVICE double ratio(double a, double b) {
-#ifdef __CUDACC__
-    double inverse;
-    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(b));
-    inverse = fma(fma(-b, inverse, 1.0), inverse, inverse);
-    inverse = fma(fma(-b, inverse, 1.0), inverse, inverse);
-    return b > 1e-290 && b < 1e290 ? a * inverse : a / b;
-#else
-    return a / b;
-#endif
-}
-
 // The piece of a place, a number in [0, 1).
 DRAFTPICK_DEVICE int piece_at(const LabelView& label, double place) {
     int low = 0, high = label.count - 1;

@@ -64,6 +64,19 @@ DRAFTPICK_DEVICE double roughly(double a, double b) {
 #endif
 }
 
+// a/b, but for the last digits.
+DRAFTPICK_DEVICE double ratio(double a, double b) {
+#ifdef __CUDACC__
+    double inverse;
+    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(b));
+    inverse = fma(fma(-b, inverse, 1.0), inverse, inverse);
+    inverse = fma(fma(-b, inverse, 1.0), inverse, inverse);
+    return b > 1e-290 && b < 1e290 ? a * inverse : a / b;
+#else
+    return a / b;
+#endif
+}
+
 // One lane.
 struct One {
     static constexpr int LANES = 1;
@@ -77,8 +90,9 @@ struct One {
     DRAFTPICK_DEVICE double group_sum(double x) const { return x; }
     // The largest over the lanes, for all of them.
     DRAFTPICK_DEVICE double max(double x) const { return x; }
-    // Σ over the lanes up to and with this one.
+    // Σ over the lanes up to and with this one; `all` is that over all of them.
     DRAFTPICK_DEVICE double scan(double x) const { return x; }
+    DRAFTPICK_DEVICE double scan(double x, double& all) const { return all = x; }
     // What `lane` holds.
     DRAFTPICK_DEVICE double from(double x, int) const { return x; }
     DRAFTPICK_DEVICE int from(int x, int) const { return x; }
@@ -128,6 +142,77 @@ struct Warp {
         const unsigned found = __ballot_sync(ALL, yes);
         all = __popc(found);
         return __popc(found & ((1u << lane()) - 1));
+    }
+};
+
+// All threads of a block. `scratch` holds two numbers a warp; sums go to either half in turn, so that one barrier each is
+// enough.
+struct Block {
+    static constexpr int LANES = 256;
+    static constexpr int WARPS_OF_TEAM = LANES / 32;
+    static constexpr unsigned ALL = 0xffffffffu;
+    double* scratch;
+    mutable int turn;
+
+    DRAFTPICK_DEVICE int lane() const { return threadIdx.x; }
+    DRAFTPICK_DEVICE void sync() const { __syncthreads(); }
+    DRAFTPICK_DEVICE double* half() const {
+        turn ^= WARPS_OF_TEAM;
+        return scratch + turn;
+    }
+    DRAFTPICK_DEVICE double sum(double x) const {
+        double* sums = half();
+        for (int step = 16; step > 0; step >>= 1) x += __shfl_xor_sync(ALL, x, step);
+        if ((threadIdx.x & 31) == 0) sums[threadIdx.x / 32] = x;
+        __syncthreads();
+        x = 0.0;
+        for (int warp = 0; warp < WARPS_OF_TEAM; warp++) x += sums[warp];
+        return x;
+    }
+    DRAFTPICK_DEVICE double max(double x) const {
+        double* most = half();
+        for (int step = 16; step > 0; step >>= 1) x = larger(x, __shfl_xor_sync(ALL, x, step));
+        if ((threadIdx.x & 31) == 0) most[threadIdx.x / 32] = x;
+        __syncthreads();
+        x = most[0];
+        for (int warp = 1; warp < WARPS_OF_TEAM; warp++) x = larger(x, most[warp]);
+        return x;
+    }
+    DRAFTPICK_DEVICE double scan(double x, double& all) const {
+        double* sums = half();
+        for (int step = 1; step < 32; step <<= 1) {
+            const double below = __shfl_up_sync(ALL, x, step);
+            if ((threadIdx.x & 31) >= step) x += below;
+        }
+        if ((threadIdx.x & 31) == 31) sums[threadIdx.x / 32] = x;
+        __syncthreads();
+        all = 0.0;
+        for (int warp = 0; warp < WARPS_OF_TEAM; warp++) {
+            if (warp == int(threadIdx.x / 32)) x += all;
+            all += sums[warp];
+        }
+        return x;
+    }
+    DRAFTPICK_DEVICE double scan(double x) const {
+        double all;
+        return scan(x, all);
+    }
+    DRAFTPICK_DEVICE double from(double x, int lane) const {
+        double* value = half();
+        if (int(threadIdx.x) == lane) value[0] = x;
+        __syncthreads();
+        return value[0];
+    }
+    DRAFTPICK_DEVICE int from(int x, int lane) const { return int(from(double(x), lane)); }
+    DRAFTPICK_DEVICE int first(bool yes) const {
+        const unsigned found = __ballot_sync(ALL, yes);
+        const int lane = found == 0 ? LANES : int(threadIdx.x & ~31u) + __ffs(int(found)) - 1;
+        double* lanes = half();
+        if ((threadIdx.x & 31) == 0) lanes[threadIdx.x / 32] = double(lane);
+        __syncthreads();
+        double least = lanes[0];
+        for (int warp = 1; warp < WARPS_OF_TEAM; warp++) least = smaller(least, lanes[warp]);
+        return int(least);
     }
 };
 #endif

@@ -180,14 +180,12 @@ fn edges_items_and_splits_are_the_same() {
             let grid = Edges::spanning(width, anchor, log_lowest);
             let classes = grid.count(&problem);
             let loss = [1e-3, 1e-2, 0.0][seed as usize % 3];
-            let is_thinned = seed % 4 < 2;
-            let mut request = vec![1.0, width, anchor, log_lowest, if is_thinned { 0.0 } else { k as f64 }, loss];
+            let mut request = vec![1.0, width, anchor, log_lowest, loss];
             pairs(&mut request, &classes);
             pairs(&mut request, &tokens(&problem));
             let mut answer = host.ask(request);
             answer.expect(grid.len() as f64, 0.0);
-            let (edges, merged) =
-                if is_thinned { grid.thinned(classes, loss) } else { grid.coarsened(classes, k, 0.0) };
+            let (edges, merged) = grid.thinned(classes, loss);
             answer.expect(edges.len() as f64, 0.0);
             (0..edges.len()).for_each(|e| answer.expect(edges.inverse(e), MASS));
             for masses in &merged {
@@ -306,9 +304,13 @@ fn rho_is_the_same_and_inside_its_bounds() {
     println!("rho is known to {widest:e} of itself before the tokens of its class are looked at");
 }
 
+/// How far the labels of two sides may be apart where they tell of the same intervals: a share of an interval is found by sums
+/// of lengths, which have the digits of all labels.
+const SHARED_LABEL: f64 = 1e-9;
+
 #[test]
-#[ignore = "plan.cuh lays out regions over thinned edges; the rule on the host is the exchange layout"]
 fn the_order_statistic_coupling_selects_the_same() {
+    let (mut apart, mut labels) = (0, 0);
     for mut host in Host::both() {
         for seed in 0..400 {
             let mut rng = StdRng::seed_from_u64(3000 + seed);
@@ -324,22 +326,32 @@ fn the_order_statistic_coupling_selects_the_same() {
             pairs(&mut request, &drafted);
             let mut answer = host.ask(request);
             answer.expect(grid.len() as f64, 0.0);
-            let rule = OptimalLinear::with_counts(&problem, k, grid, classes, Precision::Classes);
+            let rule = OptimalLinear::with_counts(&problem, k, grid.clone(), classes.clone(), Precision::Classes);
+            let on_edge = grid.draft_masses(&classes);
             let ids = (0..problem.vocab() as u32).filter(|&token| problem.masses(token).0 > 0.0);
             for (token, &(p, q)) in ids.zip(&drafted) {
                 answer.expect(rule.selected(token, p, q), MASS);
-                let sign = answer.next();
-                let excess = q - rule.selected(token, p, q);
-                match sign {
-                    0.0 => assert!(excess >= -MASS),
-                    1.0 => assert!(excess <= MASS),
-                    _ => {}
+                let lower = grid.split(p, q).lower;
+                for edge in [lower, (lower + 1).min(grid.len() - 1)] {
+                    for coin in [0.0, 0.125, 0.625, 0.96875] {
+                        let found = answer.next();
+                        // What is on an edge by rounding alone is an item on one side only.
+                        if on_edge[edge] <= MASS || found < 0.0 {
+                            continue;
+                        }
+                        labels += 1;
+                        let label = rule.layout().label(rule.item_of(edge), Coin::new(coin).unwrap());
+                        // Where nothing is exchanged but rounding, the two sides may see other partners; and a coin may lie
+                        // at the end of an interval.
+                        apart += usize::from((found - label).abs() > SHARED_LABEL);
+                    }
                 }
-                answer.expect(rule.label_of(token, Coin::new(0.625).unwrap()), LABEL);
             }
             answer.end();
         }
     }
+    println!("{apart} of {labels} labels are apart");
+    assert!(200 * apart <= labels, "{apart} of {labels} labels are apart");
 }
 
 /// A law over `vocab` tokens: peaked, spiky, with zeros, or a point.

@@ -1,0 +1,280 @@
+// The last step of the rules over ratio classes: a token of the residual for each pair that was rejected.
+#include "draw.cuh"
+#include "plan.cuh"
+#include "rest.cuh"
+
+// The last cluster to have nothing left to do empties the list, for the next call.
+__device__ __forceinline__ void end_draw(const Batch& batch) {
+    cluster_leave();
+    if (block_in_cluster() == 0 && threadIdx.x == 0) {
+        int clusters = (int)(gridDim.x / blocks_of_cluster());
+        if (atomicAdd(&batch.rejected[1], 1) == clusters - 1) batch.rejected[0] = batch.rejected[1] = 0;
+    }
+}
+
+// A pair that was rejected: what is known of it, and what is left to draw.
+struct Rejected {
+    int pair;
+    RowStats stats;
+    Rest rest;
+};
+
+// Opens a pair that was rejected: its rows, normalised as they were counted. What does not depend on the rows is asked for
+// before they have come; the drafts are not.
+__device__ __forceinline__ void open_rejected(const Batch& batch, int round, const Setup& s, Pair& rows, Rejected& it) {
+    open_pair(batch, it.pair, 0, round, *s.shared, s.room, rows, [&] {
+        it.stats = batch.stats[it.pair], it.rest = rest_of(batch, it.pair);
+        normalised(it.stats, rows);
+    });
+    if (!rows.has_draft) rows.share[0] = 0.0f;
+}
+
+// All of the target, where there were no drafts.
+__device__ __forceinline__ void draw_all(const Batch& batch, const Rejected& it, const Setup& s, Pair& rows) {
+    rows.share[0] = 0.0f;
+    resample(batch, it.pair, s, rows, it.rest.coin, 0, -1, [&](float, float t) { return rows.q(t); });
+}
+
+// Calls `draw_one` for the pairs that were rejected, each cluster in turn; with room for counts or without.
+template <typename DrawOne>
+__device__ __forceinline__ void draw_rejected(const Batch& batch, bool counts, DrawOne draw_one) {
+    Setup s = setup(batch.chunk, counts);
+    Pair rows;
+    Rejected it;
+    int blocks = (int)blocks_of_cluster(), clusters = (int)gridDim.x / blocks, place = (int)blockIdx.x / blocks;
+    wait_for_last();
+    // The list has room for as many as there are clusters; what is beyond its end is not looked at.
+    int count = batch.rejected[0], next = batch.rejected[2 + place];
+    for (int round = 0; place < count; round++, place += clusters) {
+        it.pair = round == 0 ? next : batch.rejected[2 + place];
+        if (round > 0) cluster_sync();
+        open_rejected(batch, round, s, rows, it);
+        draw_one(s, rows, it);
+    }
+    end_draw(batch);
+}
+
+#define PARTS 128  // of the open cell
+
+// The masses of a block's tokens in the open cell by its parts, in units of 2^-31, and then those of all blocks.
+struct Parts {
+    unsigned own[2][PARTS], all[2][PARTS];
+};
+
+static_assert(sizeof(Parts) <= sizeof(Counts), "they are where the counts were");
+
+// What a part says, 1e-4 of a unit of log-ratio wide or less: its tokens count as of one ratio.
+struct Rho {
+    double rho, beta;
+};
+
+// rho* and beta(rho*), from the tokens of the open cell; the same in every thread of every block.
+__device__ __noinline__ Rho find_rho(Shared& shared, Parts& parts, const Pair& rows, const Cells& cells, const OpenCell& open,
+                                        int k) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+    (&parts.own[0][0])[threadIdx.x] = 0;
+    __syncthreads();
+    float low = (float)(cells.first - 1 + open.cell) - 0.5f, scale[2] = {rows.share[0] * ONE, rows.share[1] * ONE};
+    int tiles = tiles_of(rows.target.count);
+    for (int tile = warp; tile < tiles; tile += WARPS) {
+        float d[WIDE], t[WIDE];
+        rows.draft.load(tile * TILE + lane * WIDE, d);
+        rows.target.load(tile * TILE + lane * WIDE, t);
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) {
+            bool inside = cells.cell(d[j], t[j]) == (unsigned)open.cell;
+            unsigned some = __ballot_sync(~0u, inside);
+            if (some == 0) continue;
+            float place = __fmul_rn(__fsub_rn(d[j], t[j]), cells.per_width) - low;
+            int part = min(max((int)(place * (float)PARTS), 0), PARTS - 1);
+            unsigned p = inside ? __float2uint_rn(exp2_fast(fmaf(d[j], LOG2_E, rows.shift[0])) * scale[0]) : 0u;
+            unsigned q = inside ? __float2uint_rn(exp2_fast(fmaf(t[j], LOG2_E, rows.shift[1])) * scale[1]) : 0u;
+            int one = __shfl_sync(~0u, part, __ffs((int)some) - 1);
+            if (__all_sync(~0u, !inside || part == one)) {
+                // Most often one token, or all of them, as where rows are equal.
+                p = __reduce_add_sync(~0u, p), q = __reduce_add_sync(~0u, q);
+                if (lane == 0) atomicAdd(&parts.own[0][one], p), atomicAdd(&parts.own[1][one], q);
+            } else if (inside) {
+                atomicAdd(&parts.own[0][part], p), atomicAdd(&parts.own[1][part], q);
+            }
+        }
+    }
+    cluster_sync();
+    static_assert(THREADS == 2 * PARTS, "a number a thread");
+    unsigned sum = 0;
+    for (unsigned block = 0; block < blocks_of_cluster(); block++) sum += remote_u32(&parts.own[0][0] + threadIdx.x, block);
+    (&parts.all[0][0])[threadIdx.x] = sum;
+    __syncthreads();
+    // Every warp: four parts a lane.
+    const int each = PARTS / 32;
+    double p[each], q[each], own_p = 0.0, own_q = 0.0;
+#pragma unroll
+    for (int i = 0; i < each; i++) {
+        own_p += p[i] = (double)parts.all[0][lane * each + i], own_q += q[i] = (double)parts.all[1][lane * each + i];
+    }
+    double upto_p = warp_scan(own_p), upto_q = warp_scan(own_q);
+    double all_p = __shfl_sync(~0u, upto_p, 31), all_q = __shfl_sync(~0u, upto_q, 31);
+    // To the masses of the cell as they were counted.
+    double per_p = all_p > 0.0 ? open.p / all_p : 0.0, per_q = all_q > 0.0 ? open.q / all_q : 0.0;
+    double below = open.below_p + (upto_p - own_p) * per_p, above = open.above_q + (all_q - upto_q + own_q) * per_q;
+    double width = 1.0 / ((double)cells.per_width * PARTS);
+    // The lower ends of the parts: rho falls from part to part, and the last whose lower end is valid holds rho*.
+    int count = 0;
+    double low_p[each], low_q[each];
+#pragma unroll
+    for (int i = 0; i < each; i++) {
+        double log_ratio = open.log_low + (double)(lane * each + i) * width;
+        low_p[i] = below, low_q[i] = above;
+        bool valid = log_ratio <= 0.0;
+        if (valid) {
+            double rho = exp(-log_ratio);
+            valid = rho >= (double)k || draftpick::is_valid(rho, draftpick::smaller(below + above / rho, 1.0), k);
+        }
+        count += valid ? 1 : 0;
+        below += p[i] * per_p, above -= q[i] * per_q;
+    }
+    for (int step = 16; step > 0; step >>= 1) count += __shfl_xor_sync(~0u, count, step);
+    // The lower end of the first is valid, but for rounding.
+    int part = max(count - 1, 0), holder = part / each;
+    draftpick::Bracket bracket;
+#pragma unroll
+    for (int i = 0; i < each; i++) {
+        if (part % each == i) {
+            bracket.whole = low_p[i], bracket.discounted = low_q[i] - q[i] * per_q;
+            bracket.masses = draftpick::Mass{p[i] * per_p, q[i] * per_q};
+        }
+    }
+    bracket.whole = __shfl_sync(~0u, bracket.whole, holder), bracket.discounted = __shfl_sync(~0u, bracket.discounted, holder);
+    bracket.masses.p = __shfl_sync(~0u, bracket.masses.p, holder), bracket.masses.q = __shfl_sync(~0u, bracket.masses.q, holder);
+    double most = (double)k, log_ratio = open.log_low + (double)part * width;
+    bracket.upper = fmin(fmax(exp(-log_ratio), 1.0), most), bracket.lower = fmin(fmax(exp(-log_ratio - width), 1.0), most);
+    const draftpick::Warp team;
+    auto beta = [&](double rho) { return draftpick::most_beta(bracket, rho); };
+    double rho = draftpick::close(team, bracket, k, 1e-9, beta);
+    return Rho{rho, beta(rho)};
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) draw_kseq(const __grid_constant__ Batch batch) {
+    draw_rejected(batch, true, [&](const Setup& s, Pair& rows, const Rejected& it) {
+        if (it.rest.classes == 0) {
+            draw_all(batch, it, s, rows);
+            return;
+        }
+        int k = drafts_of(batch, it.pair);
+        const OpenCell open = open_cell_of(batch, it.pair);
+        Cells cells(batch.grids[k], it.stats.first, it.stats.cells - 1);
+        Rho found{open.rho, open.beta};
+        if (open.cell >= 0) found = find_rho(*s.shared, *reinterpret_cast<Parts*>(s.counts), rows, cells, open, k);
+        if (open.decides) {
+            note_drafts(batch, it.pair, k, *s.shared, rows);
+            __syncthreads();
+            for (int i = 0; i < k; i++) {
+                double p = draft_mass(*s.shared, rows, i), q = target_mass(*s.shared, rows, i);
+                if (s.shared->coins[i] < accept_probability(q, found.rho * p)) {
+                    accepted(batch, it.pair, i);
+                    return;
+                }
+            }
+        }
+        double worth = draftpick::tries(found.beta, k), rest = 1.0 - worth / found.rho;
+        // At rho* itself `worth` is rho, and the rest nothing but rounding.
+        float of_p = -(float)worth, least = rest > ACCURACY ? (float)rest : 0.0f;
+        auto mass = [&](float d, float t) {
+            float q = rows.q(t);
+            return fmaxf(fmaf(rows.p(d), of_p, q * SURE), q * least);
+        };
+        resample(batch, it.pair, s, rows, it.rest.coin, k, -1, mass);
+    });
+}
+
+// The residual mass of the tokens of one class; of none where `of` is no class.
+struct ClassMass {
+    const Pair* rows;
+    Cells cells;
+    unsigned of;
+    float of_q, of_p;
+
+    __device__ __forceinline__ float mass(float p, float q, unsigned cell) const {
+        return cell == of ? fmaxf(fmaf(q, of_q, p * of_p), 0.0f) : 0.0f;
+    }
+    __device__ __forceinline__ float operator()(float d, float t) const {
+        return mass(rows->p(d), rows->q(t), cells.cell(d, t));
+    }
+};
+
+// A class, and what of the threshold is left in it.
+struct Chosen {
+    int of;
+    double left;
+};
+
+// The class in which the sum of the known masses, in the order of the classes, exceeds the threshold; the last of any
+// mass if rounding left none, -1 if none has any. Every warp finds it: 32 places at a time.
+__device__ __forceinline__ Chosen choose(const ClassRest* classes, const Rest& rest, double threshold) {
+    if (rest.last < 0) return Chosen{-1, 0.0};
+    int lane = threadIdx.x & 31, low = 0, high = rest.last;
+    while (low < high) {
+        int step = (high - low + 32) / 33, at = min(low + (lane + 1) * step - 1, high);
+        unsigned over = __ballot_sync(~0u, at >= high || threshold < classes[at].upto);
+        int found = __ffs((int)over) - 1;
+        if (over) high = min(low + (found + 1) * step - 1, high);
+        low = min(low + (over ? found : 32) * step, high);
+    }
+    return Chosen{low, fmax(threshold - (low > 0 ? classes[low - 1].upto : 0.0), 0.0)};
+}
+
+__device__ __forceinline__ void draw_pair(const Batch& batch, int pair, const Setup& s, Pair& rows, const RowStats& stats,
+                                          const Rest& rest) {
+    const ClassRest* classes = classes_of(batch, pair);
+    Shared& shared = *s.shared;
+    int drafts = drafts_of(batch, pair);
+    Cells cells(batch.grids[drafts], stats.first, stats.cells - 1);
+    auto mass_of = [&](int of) {
+        if (of < 0) return ClassMass{&rows, cells, ~0u, 0.0f, 0.0f};
+        return ClassMass{&rows, cells, (unsigned)of, classes[of].of_q, classes[of].of_p};
+    };
+    // The class that only the rows tell of, and the one that it would be without it: in nearly all cases it is.
+    Chosen chosen = choose(classes, rest, rest.coin * rest.known);
+    ClassMass unknown = mass_of(rest.unknown), known = mass_of(chosen.of);
+    auto both = [&](float d, float t, float (&m)[2]) {
+        unsigned cell = cells.cell(d, t);
+        float p = rows.p(d), q = rows.q(t);
+        m[0] = unknown.mass(p, q, cell), m[1] = known.mass(p, q, cell);
+    };
+    add_up<2>(shared, s.tile_sums, rows, both);
+    double sum = total_of(shared, 0), total = rest.known + sum, threshold = rest.coin * total;
+    if (rest.draft >= 0 && total <= ACCURACY) {
+        accepted(batch, pair, rest.draft);
+        return;
+    }
+    // It comes last: if the coin is beyond the others, the token is in it, also where rounding left them nothing.
+    bool found = sum > 0.0 && (threshold >= rest.known || chosen.of < 0);
+    if (found) {
+        locate(shared, s.tile_sums, rows, 0, threshold - rest.known, unknown);
+    } else if (chosen.of >= 0) {
+        Chosen now = choose(classes, rest, threshold);
+        if (now.of != chosen.of) {
+            chosen = now, known = mass_of(now.of);
+            // All have read the sums.
+            cluster_sync();
+            add_up<2>(shared, s.tile_sums, rows, both);
+        }
+        found = total_of(shared, 1) > 0.0;
+        if (found) locate(shared, s.tile_sums, rows, 1, now.left, known);
+    }
+    if (found) {
+        give(batch, pair, shared);
+    } else {
+        keep_possible(batch, pair, s, rows, drafts);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) draw_optimal(const __grid_constant__ Batch batch) {
+    draw_rejected(batch, false, [&](const Setup& s, Pair& rows, const Rejected& it) {
+        if (it.rest.classes == 0) {
+            draw_all(batch, it, s, rows);
+            return;
+        }
+        draw_pair(batch, it.pair, s, rows, it.stats, it.rest);
+    });
+}
