@@ -362,7 +362,9 @@ fn trees_are_verified() {
     let draft = drafted.draft.as_deref().unwrap();
     let chain = Chain::new(2, |prefix| (law(draft, node(prefix)), law(&drafted.target, node(prefix)))).unwrap();
     let round = chain.round(&[&[0, 1], &[0, 2]]).unwrap();
-    for name in [c"path", c"spread", c"traversal", c"kseq", c"optimal"] {
+    // Not `optimal`: what it chooses given the drafts hangs on where the ratio classes lie, which differs between rows of logits
+    // and laws. The law of its output does not.
+    for name in [c"path", c"spread", c"traversal", c"kseq"] {
         let verifier: Verifier = name.to_str().unwrap().parse().unwrap();
         let rounds = 20_000;
         let mut accepted = 0.0;
