@@ -1,4 +1,4 @@
-//! The driver: contexts, memory, streams, run-time compilation, launches. The only `unsafe` of the feature.
+//! The driver: contexts, memory, streams, run-time compilation, launches. With `dlpack` and `decoder` the only `unsafe` of the feature.
 //!
 //! What the rest of `gpu` may rely on: a [`Buffer`] is memory of its device for as long as it lives, a [`Kernel`] was
 //! compiled for the device and takes as many arguments of such sizes as it is launched with.
