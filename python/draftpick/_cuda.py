@@ -116,21 +116,12 @@ def _host(value: Any) -> Any:
     return value.cpu() if holds(value) else value
 
 
-def _temperatures(parameters: tuple[Any, ...], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    temperature, own, *filters = parameters
-    if any(given is not None for given in filters):
-        raise ValueError("top_k, top_p and min_p are not applied on a GPU: mask the logits there, or move them to the CPU")
-    target = np.broadcast_to(np.asarray(temperature, np.float64), (rows,))
-    draft = target if own is None else np.broadcast_to(np.asarray(own, np.float64), (rows,))
-    return np.ascontiguousarray(draft), np.ascontiguousarray(target)
-
-
 def select(draft: Any, target: Any, drafts: Any, rule: str, coins: tuple[Any, ...], parameters: tuple[Any, ...]) -> tuple[Any, Any]:
     """:func:`draftpick.select` on the GPU that holds the logits; waits for its answer."""
     device, stream, own, other, kept = _pair(draft, target, 2)
     tokens = _arrays.tokens(_host(drafts), "drafts", 2)
     given = _arrays.coins(*coins, own[2], 2)
-    answer = device.select(stream, rule, own, other, tokens, given, *_temperatures(parameters, own[2]))
+    answer = device.select(stream, rule, own, other, tokens, given, parameters)
     del kept  # given back now: the work is done
     return answer
 
@@ -145,6 +136,6 @@ def verify(
     tokens = _arrays.tokens(_host(tokens), "tokens", 3)
     rows = tokens.shape[0]
     given = _arrays.coins(*coins, rows, 4)
-    answer = device.verify(stream, tokens, own, other, given, *_temperatures(parameters, rows))
+    answer = device.verify(stream, tokens, own, other, given, parameters)
     del kept
     return answer

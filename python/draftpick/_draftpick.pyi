@@ -93,8 +93,9 @@ class CudaRows:  # in builds with the feature cuda
     @property
     def shape(self) -> list[int]: ...
     @property
-    def rows(self) -> tuple[int, str, int, int, int]: ...
+    def rows(self) -> _Tensor: ...
 
+@final
 class CudaDevice:  # in builds with the feature cuda
     def __new__(cls, ordinal: int) -> CudaDevice: ...
     def select(
@@ -105,8 +106,7 @@ class CudaDevice:  # in builds with the feature cuda
         target: _Tensor,
         drafts: _I64,
         coins: _Coins,
-        draft_temperatures: _F64,
-        temperatures: _F64,
+        parameters: _Parameters,
     ) -> tuple[_I64, _I64]: ...
     def verify(
         self,
@@ -115,8 +115,7 @@ class CudaDevice:  # in builds with the feature cuda
         draft: _Tensor,
         target: _Tensor,
         coins: _Coins,
-        draft_temperatures: _F64,
-        temperatures: _F64,
+        parameters: _Parameters,
     ) -> tuple[_I64, _I64, _I64]: ...
 @final
 class PreparedSelector:

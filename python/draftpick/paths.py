@@ -58,7 +58,7 @@ def verify(
     Args:
         tokens: `[B, K, L]` integers: `K` paths, drawn independently from the draft model, of `L` tokens each.
         draft_logits: `[B, K, L, V]` float32: `[b, k, l]` is what token `l` of path `k` was drawn from. Read in place. In a build
-            with the feature `cuda` also tensors on an NVIDIA GPU, as in :func:`draftpick.select` (`path`; seeds; no filters).
+            with the feature `cuda` also tensors on an NVIDIA GPU, as in :func:`draftpick.select` (`path`; seeds).
         target_logits: `[B, K, L + 1, V]` float32: the target's after the first `l` tokens of the path. Read in place.
         verifier: `"path"` (the path coupling), `"traversal"`, `"block"` (one path), or `"token:RULE"` with a rule of
             :data:`draftpick.RULES` but `rrs-wor`.

@@ -46,7 +46,7 @@ def select(
         draft_logits: `[B, V]` float32: what the drafts were drawn from. NumPy, or anything on the CPU that speaks DLPack
             or the array interface. −inf masks a token. Rows are contiguous; the batch axis may have any stride. In a build
             with the feature `cuda` also tensors on an NVIDIA GPU, in float32, float16 or bfloat16, both on the same one: the
-            kernels read them there on torch's current stream (`maximal`, `kseq`, `optimal-linear`; no filters).
+            kernels read them there on torch's current stream (`maximal`, `kseq`, `optimal-linear`).
         target_logits: `[B, V]` float32: what the output is to have the law of.
         drafts: `[B, k]` integers: tokens drawn independently from the draft law (for `rrs-wor`: without replacement).
         rule: one of :data:`draftpick.RULES`.

@@ -5,17 +5,19 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use draftpick::Sampling;
 use draftpick::gpu::{
-    self, Buffer, CoinSource, Device, Forest, Format, GpuError, Pairs, Selections, Shaping, Stream, TokenRule,
-    TokenSelector, TreeRule, TreeVerifier, Trees, View,
+    self, Buffer, CoinSource, Device, Each, Filter, Filtered, Filters, Forest, Format, GpuError, Pairs, Selections,
+    Shaping, Stream, TokenRule, TokenSelector, TreeRule, TreeVerifier, Trees, View,
 };
 use numpy::ndarray::Array2;
-use numpy::{IntoPyArray, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::array::{check_shape, refused, tokens};
 use crate::coins::{BatchCoins, CoinSource as Given};
 use crate::paths::Verified;
+use crate::sampling::Parameters;
 use crate::select::Selected;
 
 /// Rows of logits: an address, the type of a number, the number of rows, from one row to the next, the tokens of a row.
@@ -70,6 +72,22 @@ pub struct CudaDevice {
     device: Device,
     selectors: Mutex<HashMap<(TokenRule, Format, usize), TokenSelector>>,
     verifiers: Mutex<HashMap<(Format, usize), TreeVerifier>>,
+    filters: Mutex<HashMap<(Format, usize), Filter>>,
+}
+
+/// What makes laws of the rows of one model: factors and filters, one a pair; and the thresholds that those leave.
+struct Laws {
+    scale: Option<Buffer<f32>>,
+    filters: Option<Parts>,
+    pairs: usize,
+}
+
+/// Filters on the device: top-k, top-p, min-p, and what they leave.
+struct Parts {
+    top_k: Buffer<i32>,
+    top_p: Buffer<f32>,
+    min_p: Buffer<f32>,
+    left: Filtered,
 }
 
 impl CudaDevice {
@@ -82,15 +100,75 @@ impl CudaDevice {
         self.device.upload(values).map_err(failed)
     }
 
-    /// The temperatures as factors, one a pair; nothing where all are 1.
-    fn scales(&self, temperatures: &[f64]) -> PyResult<Option<Buffer<f32>>> {
-        if let Some(&wrong) = temperatures.iter().find(|t| !(**t > 0.0 && t.is_finite())) {
-            return Err(refused(format_args!("temperature is {wrong}; on a GPU it must be positive")));
+    /// Temperatures as factors, nothing where all are 1; filters, nothing where there are none.
+    fn laws(&self, samplings: &[Sampling]) -> PyResult<Laws> {
+        for sampling in samplings {
+            let temperature = sampling.temperature;
+            if !(temperature > 0.0 && temperature.is_finite()) {
+                return Err(refused(format_args!("temperature is {temperature}; on a GPU it must be positive")));
+            }
+            sampling.apply(&[0.0]).map_err(refused)?;
         }
-        match temperatures.iter().all(|&t| t == 1.0) {
-            true => Ok(None),
-            false => self.upload(&temperatures.iter().map(|t| (1.0 / t) as f32).collect::<Vec<_>>()).map(Some),
-        }
+        let numbers = |of: fn(&Sampling) -> f64| samplings.iter().map(|one| of(one) as f32).collect::<Vec<_>>();
+        let scale = match samplings.iter().all(|one| one.temperature == 1.0) {
+            true => None,
+            false => Some(self.upload(&numbers(|one| 1.0 / one.temperature))?),
+        };
+        let is_filtered = |one: &Sampling| one.top_k.is_some() || one.top_p.is_some() || one.min_p.is_some();
+        let filters = match samplings.iter().any(is_filtered) {
+            false => None,
+            true => {
+                let top_k =
+                    samplings.iter().map(|one| one.top_k.map_or(i32::MAX, |k| k.try_into().unwrap_or(i32::MAX)));
+                Some(Parts {
+                    top_k: self.upload(&top_k.collect::<Vec<i32>>())?,
+                    top_p: self.upload(&numbers(|one| one.top_p.unwrap_or(1.0)))?,
+                    min_p: self.upload(&numbers(|one| one.min_p.unwrap_or(0.0)))?,
+                    left: Filtered::new(&self.device, samplings.len()).map_err(failed)?,
+                })
+            }
+        };
+        Ok(Laws { scale, filters, pairs: samplings.len() })
+    }
+
+    /// Submits the search for the thresholds of a model's rows, if there are filters.
+    fn find(
+        &self,
+        stream: &Stream,
+        logits: gpu::Rows<'_>,
+        (format, vocab): (Format, usize),
+        rows: Option<View<'_, i32>>,
+        laws: &mut Laws,
+    ) -> Result<(), GpuError> {
+        let Some(Parts { top_k, top_p, min_p, left }) = &mut laws.filters else { return Ok(()) };
+        let mut all = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        let filter = match all.entry((format, vocab)) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => place.insert(Filter::new(&self.device, format, vocab)?),
+        };
+        let filters = Filters {
+            logits,
+            vocab,
+            count: laws.pairs,
+            rows,
+            scale: laws.scale.as_ref().map(View::from),
+            top_k: Some(Each::One(View::from(&*top_k))),
+            top_p: Some(Each::One(View::from(&*top_p))),
+            min_p: Some(Each::One(View::from(&*min_p))),
+        };
+        filter.find(stream, &filters, left)
+    }
+}
+
+fn shaping<'a>(draft: &'a Laws, target: &'a Laws) -> Shaping<'a> {
+    let filtered = |laws: &'a Laws| laws.filters.as_ref().map(|parts| &parts.left);
+    Shaping {
+        draft_scale: draft.scale.as_ref().map(View::from),
+        target_scale: target.scale.as_ref().map(View::from),
+        draft_least: filtered(draft).map(|filtered| View::from(&filtered.least)),
+        target_least: filtered(target).map(|filtered| View::from(&filtered.least)),
+        draft_tie: filtered(draft).map(|filtered| View::from(&filtered.tie)),
+        target_tie: filtered(target).map(|filtered| View::from(&filtered.tie)),
     }
 }
 
@@ -100,10 +178,11 @@ impl CudaDevice {
     #[new]
     fn new(ordinal: usize) -> PyResult<Self> {
         let device = Device::new(ordinal).map_err(failed)?;
-        Ok(CudaDevice { device, selectors: Mutex::default(), verifiers: Mutex::default() })
+        let (selectors, verifiers, filters) = Default::default();
+        Ok(CudaDevice { device, selectors, verifiers, filters })
     }
 
-    /// Selects among the drafts of every position; temperatures are one a row.
+    /// Selects among the drafts of every position.
     #[expect(clippy::too_many_arguments, reason = "what a call of the kernels takes")]
     fn select<'py>(
         &self,
@@ -114,8 +193,7 @@ impl CudaDevice {
         target: Rows,
         drafts: PyReadonlyArrayDyn<'py, i64>,
         coins: Given<'py>,
-        draft_temperatures: PyReadonlyArray1<'py, f64>,
-        temperatures: PyReadonlyArray1<'py, f64>,
+        parameters: Parameters<'py>,
     ) -> PyResult<Selected<'py>> {
         let rule = match rule_name {
             "maximal" => TokenRule::Maximal,
@@ -138,9 +216,11 @@ impl CudaDevice {
         let flat: Vec<f64> = (0..count).flat_map(|row| coins.selection(row, k)).map(|coin| coin.get()).collect();
         let (given, coins) = (read.iter().map(|&t| t as i32).collect::<Vec<_>>(), flat);
         let (given, coins) = (self.upload(&given)?, self.upload(&coins)?);
-        let contiguous = |values: &PyReadonlyArray1<'_, f64>| values.as_array().to_vec();
-        let (draft_scale, target_scale) =
-            (self.scales(&contiguous(&draft_temperatures))?, self.scales(&contiguous(&temperatures))?);
+        let samplings = parameters.read(count)?;
+        let of = |draft: bool| -> Vec<Sampling> {
+            (0..count).map(|row| samplings.of(row)).map(|pair| if draft { pair.draft } else { pair.target }).collect()
+        };
+        let mut laws = [self.laws(&of(true))?, self.laws(&of(false))?];
         let pairs = Pairs {
             draft: rows(&draft)?,
             target: rows(&target)?,
@@ -151,11 +231,7 @@ impl CudaDevice {
             target_rows: None,
             tokens: View::from(&given),
             counts: None,
-            shaping: Shaping {
-                draft_scale: draft_scale.as_ref().map(View::from),
-                target_scale: target_scale.as_ref().map(View::from),
-                ..Shaping::default()
-            },
+            shaping: Shaping::default(),
             coins: CoinSource::Given(View::from(&coins)),
         };
         let format = format(&draft.1)?;
@@ -169,6 +245,10 @@ impl CudaDevice {
                 }
             };
             let mut into = Selections::new(&self.device, rule, count)?;
+            for (logits, laws) in [pairs.draft, pairs.target].into_iter().zip(&mut laws) {
+                self.find(&stream, logits, (format, vocab), None, laws)?;
+            }
+            let pairs = Pairs { shaping: shaping(&laws[0], &laws[1]), ..pairs };
             selector.select(&stream, &pairs, &mut into)?;
             stream.synchronize()?;
             Ok((into.stats.read()?, into.output.read()?, into.selected.read()?))
@@ -181,7 +261,7 @@ impl CudaDevice {
         Ok((wide(output), wide(selected)))
     }
 
-    /// Verifies the paths of every request by the path coupling; temperatures are one a request.
+    /// Verifies the paths of every request by the path coupling.
     #[expect(clippy::too_many_arguments, reason = "what a call of the kernels takes")]
     fn verify<'py>(
         &self,
@@ -191,8 +271,7 @@ impl CudaDevice {
         draft: Rows,
         target: Rows,
         coins: Given<'py>,
-        draft_temperatures: PyReadonlyArray1<'py, f64>,
-        temperatures: PyReadonlyArray1<'py, f64>,
+        parameters: Parameters<'py>,
     ) -> PyResult<Verified<'py>> {
         let &[count, paths, length] = given.shape() else { unreachable!("tokens have three axes") };
         let vocab = target.4;
@@ -209,12 +288,12 @@ impl CudaDevice {
         };
         let batch = Batch::new(&read, count, paths, length);
         let (seeds, starts): (Vec<u64>, Vec<u64>) = rounds.iter().map(|round| (round.seed, round.start)).unzip();
-        let each = |values: &PyReadonlyArray1<'_, f64>| -> Vec<f64> {
-            let values = values.as_array();
-            batch.request_of.iter().map(|&request| values[request]).collect()
+        let samplings = parameters.read(count)?;
+        let of = |draft: bool| -> Vec<Sampling> {
+            let pairs = batch.request_of.iter().map(|&request| samplings.of(request));
+            pairs.map(|pair| if draft { pair.draft } else { pair.target }).collect()
         };
-        let (draft_scale, target_scale) =
-            (self.scales(&each(&draft_temperatures))?, self.scales(&each(&temperatures))?);
+        let mut laws = [self.laws(&of(true))?, self.laws(&of(false))?];
         let Batch { forest, draft_rows, target_rows, .. } = &batch;
         let (draft_rows, target_rows) = (self.upload(draft_rows)?, self.upload(target_rows)?);
         let (nodes, drafted) = (self.upload(&forest.nodes)?, self.upload(&forest.tokens)?);
@@ -226,11 +305,7 @@ impl CudaDevice {
             vocab,
             draft_rows: View::from(&draft_rows),
             target_rows: View::from(&target_rows),
-            shaping: Shaping {
-                draft_scale: draft_scale.as_ref().map(View::from),
-                target_scale: target_scale.as_ref().map(View::from),
-                ..Shaping::default()
-            },
+            shaping: Shaping::default(),
             trees: count,
             pairs: forest.pairs(),
             paths,
@@ -253,6 +328,11 @@ impl CudaDevice {
                 }
             };
             let mut into = verifier.outcomes(count, forest.pairs(), paths, length)?;
+            let models = [(trees.draft, trees.draft_rows), (trees.target, trees.target_rows)];
+            for ((logits, rows), laws) in models.into_iter().zip(&mut laws) {
+                self.find(&stream, logits, (format, vocab), Some(rows), laws)?;
+            }
+            let trees = Trees { shaping: shaping(&laws[0], &laws[1]), ..trees };
             verifier.verify(&stream, &trees, &mut into)?;
             stream.synchronize()?;
             Ok((into.flags.read()?, into.output.read()?, into.accepted.read()?, into.winners.read()?))

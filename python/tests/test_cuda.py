@@ -36,10 +36,6 @@ def test_rows_are_read_off_a_tensor(monkeypatch):
             _cuda._tensor(tensor, "x", ndim, 0)
     with pytest.raises(ValueError, match="target_logits is not on GPU 0"):
         _cuda._pair(Elsewhere(3, 5), Elsewhere(3, 5, number=1), 2)
-    with pytest.raises(ValueError, match="not applied on a GPU"):
-        _cuda._temperatures((1.0, None, 5, None, None), 3)
-    draft, target = _cuda._temperatures((np.array([1.0, 2.0]), 0.5, None, None, None), 2)
-    assert draft.tolist() == [0.5, 0.5] and target.tolist() == [1.0, 2.0]
 
 
 class Device(ctypes.Structure):
@@ -205,6 +201,75 @@ def test_selections_are_the_cpus(torch, rule, k, temperature, vocab):
     half = [logits.bfloat16() for logits in there]
     exact = [logits.float().cpu().numpy() for logits in half]
     assert differ(draftpick.select(*half, drafts, **coins, **keywords), *exact, **coins) <= 1
+
+
+def masked(row, top_k=None, top_p=None, min_p=None):
+    """A row with −inf for what the filters drop: of equal logits at top-p's cut those of the lower tokens."""
+    scores = row.astype(np.float64) - row.max()
+    if top_k is not None:
+        scores[scores < np.sort(scores)[-top_k]] = -np.inf
+    if top_p is not None:
+        order = np.argsort(scores, kind="stable")
+        mass = np.exp(scores[order])
+        gone = np.cumsum(mass) / mass.sum() <= 1 - top_p
+        gone[-1] = False
+        scores[order[gone]] = -np.inf
+    if min_p is not None:
+        scores[np.exp(scores) < min_p] = -np.inf
+    return np.where(scores > -np.inf, row, np.float32(-np.inf))
+
+
+FILTERS = [dict(top_k=20), dict(top_p=0.9), dict(min_p=0.05), dict(top_k=50, top_p=0.8, min_p=0.01)]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_masked_rows_are_those_of_the_library(filters):
+    logits, coins = np.round(rows(20, 16, 500) * 4) / 4, np.linspace(0, 1, 16, endpoint=False)
+    left = np.stack([masked(row, **filters) for row in logits])
+    assert (draftpick.draw(left, coins) == draftpick.draw(logits, coins, **filters)).all()
+    assert (left == -np.inf).any()
+
+
+@pytest.mark.parametrize("vocab", [100, 32_000])
+@pytest.mark.parametrize("filters", FILTERS)
+def test_filters_leave_what_they_leave_on_the_cpu(torch, filters, vocab):
+    """Rows filtered on the device against rows that were masked before: the same kernels select, on the same numbers."""
+    count, k = 64, 4
+    # Rows in bfloat16 have ties, which top-p splits.
+    draft, target = (torch.from_numpy(rows(seed, count, vocab)).bfloat16() for seed in (12, 13))
+    exact = [logits.float().numpy() for logits in (draft, target)]
+    rng = np.random.default_rng(14)
+    left = [np.stack([masked(row, **filters) for row in logits]) for logits in exact]
+    drafts = np.stack([draftpick.draw(left[0], rng.random(count)) for _ in range(k)], axis=1)
+    coins = dict(seeds=np.arange(count), positions=5)
+    for rule in ("kseq", "optimal-linear"):
+        expected = draftpick.select(*(torch.from_numpy(logits).cuda() for logits in left), drafts, rule=rule, **coins)
+        for there in ((draft.cuda(), target.cuda()), (draft.float().cuda(), target.float().cuda())):
+            found = draftpick.select(*there, drafts, rule=rule, **coins, **filters)
+            assert (found.tokens == expected.tokens).all() and (found.accepted == expected.accepted).all()
+    # One set of parameters a row: the second half is not filtered.
+    none = dict(top_k=vocab, top_p=1.0, min_p=0.0)
+    first = np.arange(count) < count // 2
+    halves = {name: np.where(first, value, none[name]) for name, value in filters.items()}
+    half = [np.where(first[:, None], masked_rows, whole) for masked_rows, whole in zip(left, exact)]
+    expected = draftpick.select(*(torch.from_numpy(logits).cuda() for logits in half), drafts, rule="kseq", **coins)
+    found = draftpick.select(draft.cuda(), target.cuda(), drafts, rule="kseq", **coins, **halves)
+    assert (found.tokens == expected.tokens).all()
+    # Whole paths, each with laws of its own after the root.
+    B, K, L, V = 8, 2, 3, 500
+    paths = [rows(15, B, K, L, V), rows(16, B, K, L + 1, V)]
+    paths[0][:, :, 0], paths[1][:, :, 0] = paths[0][:, :1, 0], paths[1][:, :1, 0]
+    left = [np.stack([masked(row, **filters) for row in logits.reshape(-1, V)]).reshape(logits.shape) for logits in paths]
+    tokens = np.stack([draftpick.draw(left[0][:, k, l], rng.random(B)) for k in range(K) for l in range(L)], axis=1)
+    tokens = tokens.reshape(B, K, L)
+    tokens[:, 1] = np.where(tokens[:, :1, 0] == tokens[:, 1:, 0], tokens[:, 0], tokens[:, 1])  # those that agree are one
+    coins = dict(seeds=np.arange(B), positions=3)
+    expected = draftpick.verify(tokens, *(torch.from_numpy(logits).cuda() for logits in left), **coins)
+    found = draftpick.verify(tokens, *(torch.from_numpy(logits).cuda() for logits in paths), **coins, **filters)
+    assert (found.tokens == expected.tokens).all() and (found.lengths == expected.lengths).all()
+    for wrong, message in [(dict(top_k=0), "top_k is 0"), (dict(top_p=1.5), "top_p is 1.5"), (dict(min_p=-1.0), "min_p is -1")]:
+        with pytest.raises(ValueError, match=message):
+            draftpick.select(draft.cuda(), target.cuda(), drafts, rule="kseq", seeds=1, positions=0, **wrong)
 
 
 def test_tensors_that_speak_dlpack_alone_are_read(torch):
