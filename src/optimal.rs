@@ -150,7 +150,7 @@ impl<L: Laws> Selector for Optimal<L> {
 }
 
 /// The number of ratio classes of [`OptimalLinear`] unless told otherwise: on recorded scores its acceptance is then
-/// within 1e-5 of the optimum, and there are still far fewer classes than tokens.
+/// within 2e-5 of the optimum, and there are still far fewer classes than tokens.
 pub const DEFAULT_CLASSES: usize = 1024;
 
 /// The fewest ratio classes: one between two finite edges, and the two outermost.

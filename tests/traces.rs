@@ -8,13 +8,14 @@ use draftpick::optimal::OptimalLinear;
 use draftpick::trace::{PathTrace, Trace};
 use draftpick::{Drawn, Problem, Rule, Selector, bound};
 
-const KS: [usize; 5] = [1, 2, 4, 8, 16];
+/// With 62 drafts the linear-time rule loses most on the embedded trace.
+const KS: [usize; 6] = [1, 2, 4, 8, 16, 62];
 
 /// How far the exact rules may be from the closed form, and an inequality from holding.
 const EXACT: f64 = 1e-12;
 
 /// Ratio classes, and how far below the optimum the linear-time rule may be with so many.
-const CLASSES: [(usize, f64); 2] = [(256, 2e-4), (1024, 1e-5)];
+const CLASSES: [(usize, f64); 2] = [(256, 2e-4), (1024, 2e-5)];
 
 /// The largest gaps seen.
 struct Gaps {
