@@ -54,9 +54,6 @@ impl fmt::Display for CouplingError {
 
 impl std::error::Error for CouplingError {}
 
-/// Draft tuples less likely than this may have no law ([`SelectError::NoResidual`]); their row is left 0.
-const NO_LAW: f64 = 1e-12;
-
 impl Coupling {
     /// Enumerates all draft tuples of positive probability under `draft`, the law that the rule was prepared for.
     /// `O(V^k)` laws of the rule.
@@ -86,11 +83,8 @@ impl Coupling {
         }
         let mut joint = Array2::zeros((tuples.len(), draft.vocab()));
         for ((drafts, probability), mut row) in tuples.iter().zip(joint.axis_iter_mut(Axis(0))) {
-            match selector.law(drafts) {
-                Ok(law) => row.assign(&(Array1::from(law) * *probability)),
-                Err(SelectError::NoResidual) if *probability < NO_LAW => {}
-                Err(error) => return Err(CouplingError::Law { drafts: drafts.clone(), error }),
-            }
+            let law = selector.law(drafts).map_err(|error| CouplingError::Law { drafts: drafts.clone(), error })?;
+            row.assign(&(Array1::from(law) * *probability));
         }
         let (drafts, probabilities): (Vec<_>, Vec<_>) = tuples.into_iter().unzip();
         Ok(Coupling { drafts, probabilities: probabilities.into(), joint })

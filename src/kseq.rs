@@ -24,7 +24,7 @@ use crate::pmf::{Coin, Token};
 use crate::problem::{Excess, Laws, Problem, for_each_token};
 use crate::selector::{
     Acceptance, SelectError, Selection, Selector, accept_probability, add_residual, check_drafts, drawn_or_possible,
-    split_coins,
+    split_coins, sum_over,
 };
 use crate::sum::Sum;
 
@@ -178,7 +178,7 @@ impl<L: Laws> Selector for KSeq<L> {
             law[token as usize] += left * accept;
             left *= 1.0 - accept;
         }
-        add_residual(&mut law, &self.laws, drafts, left, self.residual())?;
+        add_residual(&mut law, &self.laws, drafts, left, self.residual());
         Ok(law)
     }
 
@@ -191,13 +191,17 @@ impl<L: Laws> Selector for KSeq<L> {
                 return Ok(Selection::Draft(i));
             }
         }
-        let total = 1.0 - self.p_acc;
-        let threshold = coins.residual.get() * total;
         let residual = self.residual();
+        let total = match 1.0 - self.p_acc {
+            // A difference that small is rounding: what the masses add up to is another number.
+            total if total <= self.laws.accuracy() => sum_over(&self.laws, &residual),
+            total => total,
+        };
+        let threshold = coins.residual.get() * total;
         // q − min(p, q/rho)·tries is the larger of the two differences.
         let excess = Excess { of_q: 1.0, of_p: -self.tries, least: (1.0 - self.tries / self.rho).max(0.0) };
         let drawn = self.laws.draw(None, threshold, total, &|p, q| residual(0, p, q), &excess);
-        drawn_or_possible(&self.laws, drafts, drawn)
+        Ok(drawn_or_possible(&self.laws, drafts, coins.residual, drawn))
     }
 
     fn acceptance(&self) -> Acceptance {

@@ -56,7 +56,7 @@ impl<L: Laws> Selector for Maximal<L> {
 
     fn law(&self, drafts: &[Token]) -> Result<Vec<f64>, SelectError> {
         check_drafts(&self.laws, 1, drafts)?;
-        self.output_law(drafts, &[1.0])
+        Ok(self.output_law(drafts, &[1.0]))
     }
 
     fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError> {

@@ -131,7 +131,7 @@ impl<L: Laws> Selector for Optimal<L> {
     fn law(&self, drafts: &[Token]) -> Result<Vec<f64>, SelectError> {
         check_drafts(&self.laws, self.k, drafts)?;
         let labels: Vec<_> = drafts.iter().map(|&token| region_law(self.region(token))).collect();
-        self.output_law(drafts, &winner_law(&labels))
+        Ok(self.output_law(drafts, &winner_law(&labels)))
     }
 
     fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError> {
@@ -472,7 +472,7 @@ impl<L: Laws> Selector for OptimalLinear<L> {
                 part(lower).chain(part(upper)).collect()
             })
             .collect();
-        self.output_law(drafts, &winner_law(&labels))
+        Ok(self.output_law(drafts, &winner_law(&labels)))
     }
 
     fn select(&self, drafts: &[Token], coins: &[Coin]) -> Result<Selection, SelectError> {

@@ -113,7 +113,7 @@ impl<L: Laws> Selector for Recursive<L> {
             law[token as usize] += left * accept;
             left *= 1.0 - accept;
         }
-        add_residual(&mut law, &self.laws, drafts, left, self.residual())?;
+        add_residual(&mut law, &self.laws, drafts, left, self.residual());
         Ok(law)
     }
 
@@ -126,7 +126,7 @@ impl<L: Laws> Selector for Recursive<L> {
                 return Ok(Selection::Draft(i));
             }
         }
-        resample(&self.laws, drafts, 1.0, coins.residual, self.residual())
+        Ok(resample(&self.laws, drafts, 1.0, coins.residual, self.residual()))
     }
 
     /// `1 − Π Z_i`: step `i` rejects with probability `Σ (p − r_{i−1})₊ = Σ (r_{i−1} − p)₊ = Z_i`.
@@ -359,7 +359,7 @@ impl<L: Laws> Selector for RecursiveDistinct<L> {
             left *= 1.0 - accept;
             self.reject(&mut rejections, token, p, undrawn, Trust::SELECT);
         }
-        add_residual(&mut law, &self.laws, drafts, left, |_, p, q| replay(rejections.steps(), p, q))?;
+        add_residual(&mut law, &self.laws, drafts, left, |_, p, q| replay(rejections.steps(), p, q));
         Ok(law)
     }
 
@@ -375,7 +375,7 @@ impl<L: Laws> Selector for RecursiveDistinct<L> {
             }
             self.reject(&mut rejections, token, p, undrawn, Trust::SELECT);
         }
-        resample(&self.laws, drafts, 1.0, coins.residual, |_, p, q| replay(rejections.steps(), p, q))
+        Ok(resample(&self.laws, drafts, 1.0, coins.residual, |_, p, q| replay(rejections.steps(), p, q)))
     }
 
     /// Exact for `k ≤ 2` and for small vocabularies; else the mean of a simulation, seeded by the two laws, and its

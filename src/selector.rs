@@ -152,9 +152,6 @@ pub enum SelectError {
         /// Its token.
         token: Token,
     },
-    /// All drafts were rejected, rounding left the residual law no mass, and the target allows none of the drafts: a
-    /// draft tuple of a probability below 1e-13.
-    NoResidual,
 }
 
 impl fmt::Display for SelectError {
@@ -176,12 +173,6 @@ impl fmt::Display for SelectError {
             ),
             SelectError::Repeated { draft, token } => {
                 write!(f, "draft {draft} repeats token {token}, but these drafts are drawn without replacement")
-            }
-            SelectError::NoResidual => {
-                write!(
-                    f,
-                    "the target allows none of the drafts and the residual law has no mass left: the two laws agree within rounding"
-                )
             }
         }
     }
@@ -238,39 +229,44 @@ pub(crate) fn accept_probability(q: f64, m: f64, accuracy: f64) -> f64 {
 }
 
 /// The draft that stands in for the residual where rounding has left that no mass: the last one that the target
-/// allows. A rejection then has a probability below the accuracy of the laws, because so has the residual.
+/// allows; `None` if it allows none of them, and the target law itself stands in.
+///
+/// Either may: all drafts are rejected with the probability of the residual's mass. Where every token's mass came out as 0,
+/// each is in truth no more than a few roundings of `q(y)`, and all together no more than that of 1: below 1e-13 from
+/// probabilities in f64, a tenth of what the output law may be off; a few 1e-7 from f32 logits, what their normalisers are
+/// good to. A tuple of which the target allows nothing is rejected whatever its coins, so that its own probability is no more.
 fn possible<L: Laws>(laws: &L, drafts: &[Token]) -> Option<usize> {
     drafts.iter().rposition(|&token| laws.masses(token).1 > 0.0)
 }
 
+/// `q(token)`: what is drawn from where nothing else is left.
+fn target(_: Token, _: f64, q: f64) -> f64 {
+    q
+}
+
 /// Finishes a selection in which all drafts were rejected: draws from the law proportional to `mass`, whose sum is
 /// `total`.
-///
-/// # Errors
-/// [`SelectError::NoResidual`] if no token has mass and the target allows none of the drafts.
 pub(crate) fn resample<L: Laws>(
     laws: &L,
     drafts: &[Token],
     total: f64,
     coin: Coin,
     mass: impl Fn(Token, f64, f64) -> f64,
-) -> Result<Selection, SelectError> {
-    drawn_or_possible(laws, drafts, draw_residual(laws, total, coin, mass))
+) -> Selection {
+    drawn_or_possible(laws, drafts, coin, draw_residual(laws, total, coin, mass))
 }
 
-/// The token drawn from the residual, or the draft that stands in for it.
-///
-/// # Errors
-/// [`SelectError::NoResidual`] if there is neither.
-pub(crate) fn drawn_or_possible<L: Laws>(
-    laws: &L,
-    drafts: &[Token],
-    drawn: Option<Token>,
-) -> Result<Selection, SelectError> {
-    match drawn {
-        Some(token) => Ok(Selection::Residual(token)),
-        None => possible(laws, drafts).map(Selection::Draft).ok_or(SelectError::NoResidual),
+/// The token drawn from the residual by `coin`, or what stands in for it: a draft that the target allows, or a token drawn
+/// from the target by the same coin.
+pub(crate) fn drawn_or_possible<L: Laws>(laws: &L, drafts: &[Token], coin: Coin, drawn: Option<Token>) -> Selection {
+    if let Some(token) = drawn {
+        return Selection::Residual(token);
     }
+    if let Some(draft) = possible(laws, drafts) {
+        return Selection::Draft(draft);
+    }
+    let token = draw_residual(laws, sum_over(laws, target), coin, target);
+    Selection::Residual(token.expect("a law allows some token"))
 }
 
 /// The second half of every rule that first selects one draft: accept it with probability `min(1, q/m)`, else resample
@@ -307,11 +303,19 @@ pub(crate) trait SelectThenAccept {
             return Ok(Selection::Draft(winner));
         }
         let total = self.residual_total();
-        if total <= accuracy && q > 0.0 {
-            // m and q are the same law within rounding: nothing is to be resampled.
-            return Ok(Selection::Draft(winner));
+        if total <= accuracy {
+            // m and q are the same law within rounding. What the target allows need not be resampled; for the rest only the
+            // masses of the tokens themselves, which the specification goes by, say whether any is left.
+            return Ok(match q > 0.0 {
+                true => Selection::Draft(winner),
+                false => {
+                    let total = sum_over(self.laws(), self.residual());
+                    resample(self.laws(), drafts, total, coins.residual, self.residual())
+                }
+            });
         }
-        drawn_or_possible(self.laws(), drafts, self.draw_residual(total, coins.residual))
+        let drawn = self.draw_residual(total, coins.residual);
+        Ok(drawn_or_possible(self.laws(), drafts, coins.residual, drawn))
     }
 
     /// A token from the law proportional to `(q − m)₊`, whose sum is `total`; `None` if no token has mass.
@@ -320,7 +324,7 @@ pub(crate) trait SelectThenAccept {
     }
 
     /// The law of the output, given the probability with which each draft is selected.
-    fn output_law(&self, drafts: &[Token], winners: &[f64]) -> Result<Vec<f64>, SelectError> {
+    fn output_law(&self, drafts: &[Token], winners: &[f64]) -> Vec<f64> {
         let mut law = vec![0.0; self.laws().vocab()];
         let accuracy = self.laws().accuracy();
         let same = self.residual_total() <= accuracy;
@@ -332,8 +336,8 @@ pub(crate) trait SelectThenAccept {
             law[token as usize] += winner * accept;
             left += winner * (1.0 - accept);
         }
-        add_residual(&mut law, self.laws(), drafts, left, self.residual())?;
-        Ok(law)
+        add_residual(&mut law, self.laws(), drafts, left, self.residual());
+        law
     }
 }
 
@@ -374,25 +378,23 @@ pub(crate) fn sum_over<L: Laws>(laws: &L, mass: impl Fn(Token, f64, f64) -> f64)
 }
 
 /// Adds to `law` the `share` that [`resample`] makes of it.
-///
-/// # Errors
-/// As [`resample`], if there is a share to give.
 pub(crate) fn add_residual<L: Laws>(
     law: &mut [f64],
     laws: &L,
     drafts: &[Token],
     share: f64,
     mass: impl Fn(Token, f64, f64) -> f64,
-) -> Result<(), SelectError> {
+) {
     if share <= 0.0 {
-        return Ok(());
+        return;
     }
     let total = sum_over(laws, &mass);
     if total > 0.0 {
         crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * mass(token, p, q) / total);
-    } else {
-        let kept = possible(laws, drafts).ok_or(SelectError::NoResidual)?;
+    } else if let Some(kept) = possible(laws, drafts) {
         law[drafts[kept] as usize] += share;
+    } else {
+        let total = sum_over(laws, target);
+        crate::problem::for_each_token(laws, |token, p, q| law[token as usize] += share * target(token, p, q) / total);
     }
-    Ok(())
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{SHAPES, Shape, for_each_tuple, optimum_over_subsets, problem};
 use draftpick::optimal::OptimalLinear;
-use draftpick::{Problem, Rule, SelectError, Selector, bound};
+use draftpick::{Coin, Pmf, Problem, Rule, Selector, bound};
 use proptest::prelude::*;
 
 /// The bound asked of every rule on every problem.
@@ -22,12 +22,9 @@ fn deviation(selector: &dyn Selector, problem: &Problem) -> (f64, f64) {
     let mut served = 0.0;
     for_each_tuple(problem.draft(), selector.drafts(), selector.drawn(), &mut |drafts, mass| {
         total += mass;
-        let law = match selector.law(drafts) {
-            Ok(law) => law,
-            // Documented as less likely than 1e-13; the tuple's mass is then missing from the output law below.
-            Err(SelectError::NoResidual) if mass < 1e-13 => return,
-            Err(error) => panic!("{error} for {drafts:?} of probability {mass:e}: {problem:?}"),
-        };
+        let law = selector
+            .law(drafts)
+            .unwrap_or_else(|error| panic!("{error} for {drafts:?} of probability {mass:e}: {problem:?}"));
         assert!(law.iter().all(|share| *share >= 0.0), "negative or NaN share in {law:?} for {drafts:?}");
         for (token, (sum, share)) in output.iter_mut().zip(&law).enumerate() {
             *sum += mass * share;
@@ -104,6 +101,53 @@ fn divided_classes_attain_the_optimum_and_are_lossless() {
     println!("divided classes, {problems} problems: |acceptance − α*| ≤ {gap:.2e}, |Σ P·law − q| ≤ {output:.2e}");
 }
 
+/// Drafts that can be drawn, if hardly ever, and of which the target allows none, from laws that else agree: rounding may
+/// leave no residual to draw from. There is a law for them all the same, of tokens that the target allows, and `select` has it.
+#[test]
+fn drafts_less_likely_than_rounding_have_a_law() {
+    const ROUNDS: u32 = 1000;
+    let cases: [(&[f64], &[f64], &[u32]); 6] = [
+        (&[0.999999, 1e-6], &[1.0, 0.0], &[1, 1, 1]),
+        (&[1.0, 1e-20], &[1.0, 0.0], &[1]),
+        (&[1.0, 1e-20], &[1.0, 0.0], &[1, 1]),
+        // Distinct drafts too.
+        (&[1.0, 1e-20, 1e-20], &[1.0, 0.0, 0.0], &[1, 2]),
+        (&[0.5, 0.5, 1e-20, 1e-20], &[0.5, 0.5, 0.0, 0.0], &[3, 2]),
+        (&[0.7, 1e-30, 0.3, 1e-20, 0.0], &[0.7, 0.0, 0.3, 0.0, 0.0], &[3, 1, 3, 3]),
+    ];
+    let mut without_residual = 0;
+    for (p, q, drafts) in cases {
+        let problem = Problem::new(Pmf::new(p).unwrap(), Pmf::new(q).unwrap(), drafts.len()).unwrap();
+        check(&problem).unwrap();
+        let repeats = (1..drafts.len()).any(|i| drafts[..i].contains(&drafts[i]));
+        let takes = |rule: &Rule| rule.takes(drafts.len()) && !(*rule == Rule::RecursiveDistinct && repeats);
+        for rule in Rule::ALL.into_iter().filter(takes) {
+            let selector = rule.prepare(&problem);
+            let law = selector.law(drafts).unwrap_or_else(|error| panic!("{rule}, {drafts:?} of {p:?}: {error}"));
+            assert!((law.iter().sum::<f64>() - 1.0).abs() <= EXACT, "{rule}: {law:?}");
+            assert!(law.iter().zip(q).all(|(law, q)| *q > 0.0 || *law == 0.0), "{rule}: {law:?}");
+            without_residual += u32::from(law.iter().zip(q).all(|(law, q)| (law - q).abs() <= EXACT));
+            // Whatever the other coins, the residual's decides.
+            let mut counts = vec![0u32; q.len()];
+            for round in 0..ROUNDS {
+                let other = Coin::new(f64::from(round * 7 % ROUNDS) / f64::from(ROUNDS)).unwrap();
+                let mut coins = vec![other; drafts.len() + 2];
+                coins[drafts.len() + 1] = Coin::new((f64::from(round) + 0.5) / f64::from(ROUNDS)).unwrap();
+                counts[selector.select(drafts, &coins).unwrap().token(drafts) as usize] += 1;
+            }
+            for (count, law) in counts.into_iter().zip(law) {
+                let off = (f64::from(count) / f64::from(ROUNDS) - law).abs();
+                assert!(off <= 1.0 / f64::from(ROUNDS), "{rule}, {drafts:?} of {p:?}: select is off by {off}");
+            }
+            for coin in [Coin::ZERO, Coin::LAST] {
+                let token = selector.select(drafts, &vec![coin; drafts.len() + 2]).unwrap().token(drafts);
+                assert!(q[token as usize] > 0.0, "{rule} gave token {token}");
+            }
+        }
+    }
+    assert!(without_residual > 20, "{without_residual} laws are the target's");
+}
+
 #[test]
 fn the_largest_deviation_over_a_fixed_set_of_problems() {
     let mut problems = 0;
@@ -172,7 +216,7 @@ fn test_vectors() {
         (&[0.7, 0.2, 0.1], &[0.1, 0.2, 0.7], 3, 0.571, 2.3718432387, 0.5371843239),
     ];
     for (p, q, k, alpha, rho, p_acc) in vectors {
-        let problem = Problem::new(draftpick::Pmf::new(p).unwrap(), draftpick::Pmf::new(q).unwrap(), k).unwrap();
+        let problem = Problem::new(Pmf::new(p).unwrap(), Pmf::new(q).unwrap(), k).unwrap();
         let kseq = draftpick::kseq::KSeq::new(problem.clone());
         for (computed, expected, epsilon) in [
             (bound::alpha_star(&problem), alpha, 1e-12),
@@ -184,8 +228,7 @@ fn test_vectors() {
         }
     }
     for (k, expected) in [(2, 0.76), (3, 0.808), (4, 0.8464)] {
-        let problem =
-            Problem::new(draftpick::Pmf::new(first).unwrap(), draftpick::Pmf::new(second).unwrap(), k).unwrap();
+        let problem = Problem::new(Pmf::new(first).unwrap(), Pmf::new(second).unwrap(), k).unwrap();
         approx::assert_abs_diff_eq!(acceptance(Rule::Recursive, &problem), expected, epsilon = 1e-12);
     }
 }

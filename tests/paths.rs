@@ -8,9 +8,10 @@ use approx::assert_abs_diff_eq;
 use chains::{SHAPES, Shape, chain, enumerate};
 use draftpick::layout::Segment;
 use draftpick::path::{
-    Block, DraftTree, Explanation, PathCoupling, PathError, PathVerifier, Round, RoundCoins, SpreadCoupling, Verifier,
+    Block, Chain, DraftTree, Explanation, PathCoupling, PathError, PathVerifier, Purpose, ROOT, Round, RoundCoins,
+    SpreadCoupling, Verifier,
 };
-use draftpick::{Pmf, Problem, Rule, Token, bound};
+use draftpick::{Coin, Pmf, Problem, Rule, Token, bound};
 
 /// (V, L, K) small enough to enumerate.
 const SIZES: [(usize, usize, usize); 9] =
@@ -47,6 +48,62 @@ fn the_output_has_the_targets_law() {
     println!("largest |Σ P·law − q| over the texts of L + 1 tokens, {chains} chains, with and without an end of text:");
     for (name, deviation) in worst {
         println!("  {name:22} {deviation:.1e}");
+    }
+}
+
+/// Paths that can be drafted, if hardly ever, and of which the target allows no token, from models that else agree: rounding
+/// may leave no node to keep, not even the root.
+#[test]
+fn paths_less_likely_than_rounding_have_a_law() {
+    const ROUNDS: u32 = 1000;
+    let laws: [(&[f64], &[f64], Token); 3] = [
+        (&[0.999999, 1e-6], &[1.0, 0.0], 1),
+        (&[1.0, 1e-20], &[1.0, 0.0], 1),
+        (&[0.3, 0.7, 1e-20, 1e-20], &[0.3, 0.7, 0.0, 0.0], 2),
+    ];
+    for (p, q, rare) in laws {
+        let pair = || (Pmf::new(p).unwrap(), Pmf::new(q).unwrap());
+        for (length, drafts) in [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3)] {
+            let chain = Chain::new(length, |_| pair()).unwrap();
+            let paths: Vec<Vec<Token>> =
+                (0..drafts as Token).map(|path| vec![rare + path % 2 * (rare - 1); length]).collect();
+            let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+            let round = chain.round(&paths).unwrap();
+            for verifier in Verifier::all(drafts) {
+                let at = format!("{verifier}, {paths:?}, p {p:?}");
+                assert!(enumerate(&chain, drafts, None, &verifier).deviation < 1e-12, "{at}");
+                let law = verifier.law(&round).unwrap();
+                assert_abs_diff_eq!(law.total(), 1.0, epsilon = 1e-12);
+                let mut next = vec![0.0; q.len()];
+                for stop in law.stops() {
+                    assert_eq!(stop.node, ROOT, "{at}");
+                    next.iter_mut().zip(&stop.next).for_each(|(sum, share)| *sum += stop.probability * share);
+                }
+                assert!(next.iter().zip(q).all(|(share, q)| *q > 0.0 || *share == 0.0), "{at}: {next:?}");
+                let mut counts = vec![0u32; q.len()];
+                for i in 0..ROUNDS {
+                    let coin = |i: u32| Coin::new((f64::from(i) + 0.5) / f64::from(ROUNDS)).unwrap();
+                    // Whatever the other coins, the residual's decides.
+                    let coins = |purpose: Purpose, _: usize, _: usize| match purpose {
+                        Purpose::Residual => coin(i),
+                        _ => coin(i * 7 % ROUNDS),
+                    };
+                    let outcome = verifier.verify(&round, &coins).unwrap();
+                    assert_eq!(outcome.node, ROOT, "{at}");
+                    counts[outcome.next.unwrap() as usize] += 1;
+                    if verifier.name() == "spread" {
+                        let explanation = SpreadCoupling::default().explain(&round, &coins).unwrap();
+                        assert_eq!(explanation.outcome(), outcome);
+                        assert_eq!(explanation.keep(ROOT), 1.0);
+                        assert_abs_diff_eq!(explanation.next_law(ROOT)[..], next[..], epsilon = 1e-12);
+                    }
+                }
+                for (count, share) in counts.into_iter().zip(next) {
+                    let off = (f64::from(count) / f64::from(ROUNDS) - share).abs();
+                    assert!(off <= 1.0 / f64::from(ROUNDS), "{at}: verify is off by {off}");
+                }
+            }
+        }
     }
 }
 

@@ -17,8 +17,6 @@ typedef enum DraftpickStatus {
   DRAFTPICK_STATUS_ARGUMENT = 1,
   // The input was refused: no law, a token that cannot have been drafted, a number out of range.
   DRAFTPICK_STATUS_INPUT = 2,
-  // All drafts were rejected and rounding has left no residual: draw again. Of a probability below 1e-6.
-  DRAFTPICK_STATUS_NO_RESIDUAL = 3,
   // A mistake in this library. Whatever the call was about is not to be used again.
   DRAFTPICK_STATUS_INTERNAL = 4,
 } DraftpickStatus;

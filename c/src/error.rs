@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use draftpick::SelectError;
 use draftpick::engine::EngineError;
-use draftpick::path::PathError;
 
 /// What a call ended in.
 #[repr(C)]
@@ -20,8 +19,7 @@ pub enum DraftpickStatus {
     Argument = 1,
     /// The input was refused: no law, a token that cannot have been drafted, a number out of range.
     Input = 2,
-    /// All drafts were rejected and rounding has left no residual: draw again. Of a probability below 1e-6.
-    NoResidual = 3,
+    // 3 was an error that no longer occurs. The number stays free, for programs that know it.
     /// A mistake in this library. Whatever the call was about is not to be used again.
     Internal = 4,
 }
@@ -55,24 +53,13 @@ impl Failure {
 
 impl From<SelectError> for Failure {
     fn from(error: SelectError) -> Self {
-        let status = match error {
-            SelectError::NoResidual => DraftpickStatus::NoResidual,
-            _ => DraftpickStatus::Input,
-        };
-        Failure { status, message: error.to_string() }
+        Failure::input(error)
     }
 }
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        let status = match &error {
-            EngineError::Select(SelectError::NoResidual)
-            | EngineError::Path(
-                PathError::NoResidual { .. } | PathError::Select { error: SelectError::NoResidual, .. },
-            ) => DraftpickStatus::NoResidual,
-            _ => DraftpickStatus::Input,
-        };
-        Failure { status, message: error.to_string() }
+        Failure::input(error)
     }
 }
 

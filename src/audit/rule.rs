@@ -247,12 +247,7 @@ pub(super) fn outcome(
         Err(RuleError::Path(PathError::NotDrawn { .. })) => return Ok(None),
         round => round?,
     };
-    let law = match outcome_law(&round, known) {
-        Err(RuleError::Select(SelectError::NoResidual) | RuleError::Path(PathError::NoResidual { .. })) => {
-            return Ok(None);
-        }
-        law => law?,
-    };
+    let law = outcome_law(&round, known)?;
     let (node, next) = compact.outcome(&round);
     Ok(Some(sample(&round, &law, node, next)))
 }

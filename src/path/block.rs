@@ -13,7 +13,7 @@
 //! are at `L`.
 
 use super::coins::{Coins, Purpose};
-use super::outcome::{Outcome, OutcomeLaw, Stop, dense, normalised};
+use super::outcome::{Outcome, OutcomeLaw, Stop, add_target, dense, from_target, next_or_target, normalised};
 use super::row::Row;
 use super::tree::Round;
 use super::{PathError, PathVerifier};
@@ -73,6 +73,7 @@ impl<R: Row> PathVerifier<R> for Block {
                 left *= 1.0 - keep;
             }
         }
+        add_target(&mut law, round, left);
         Ok(law)
     }
 
@@ -91,11 +92,11 @@ impl<R: Row> PathVerifier<R> for Block {
             let residual = residual(weight);
             let total = laws.total(None, &residual);
             if accepts(depth, keep_probability(total, weight)) {
-                let threshold = coins.coin(Purpose::Residual, depth, 0).get() * total;
-                let next = laws.draw(None, threshold, total, &|p, q| residual.of(p, q), &residual);
-                return Ok(Outcome { node, next: Some(next.ok_or(PathError::NoResidual { node })?) });
+                let coin = coins.coin(Purpose::Residual, depth, 0);
+                let next = laws.draw(None, coin.get() * total, total, &|p, q| residual.of(p, q), &residual);
+                return Ok(next_or_target(round, node, coin, next));
             }
         }
-        Err(PathError::NoResidual { node: nodes[0] })
+        Ok(from_target(round, coins))
     }
 }

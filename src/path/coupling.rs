@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use super::block::{Block, keep_probability};
 use super::coins::{Coins, Purpose};
 use super::edged::{Edged, edged};
-use super::outcome::{Outcome, OutcomeLaw, Stop, dense};
+use super::outcome::{Outcome, OutcomeLaw, Stop, add_target, dense, from_target, next_or_target};
 use super::row::Row;
 use super::tree::{ROOT, Round};
 use super::{Chain, PathError, PathVerifier, SpreadCoupling};
@@ -337,6 +337,7 @@ impl<R: Row> PathVerifier<R> for PathCoupling {
                         left *= 1.0 - keep;
                     }
                 }
+                add_target(&mut law, round, left);
             }
         }
         Ok(law)
@@ -399,10 +400,10 @@ impl<R: Row> PathVerifier<R> for PathCoupling {
             let (node, weight) = (paths[*path][depth], weights[depth]);
             let total = nests.residual(nest, weight);
             if accepts(depth, keep_probability(total, weight)) {
-                let next = nests.draw(nest, weight, total, coins.coin(Purpose::Residual, depth, 0));
-                return Ok(Outcome { node, next: Some(next.ok_or(PathError::NoResidual { node })?) });
+                let coin = coins.coin(Purpose::Residual, depth, 0);
+                return Ok(next_or_target(round, node, coin, nests.draw(nest, weight, total, coin)));
             }
         }
-        Err(PathError::NoResidual { node: ROOT })
+        Ok(from_target(round, coins))
     }
 }

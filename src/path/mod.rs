@@ -152,12 +152,6 @@ pub enum PathError {
         /// The number of drafts.
         drafts: usize,
     },
-    /// The residual law at a node has no mass: the two laws agree within rounding, and a rejection was of a probability
-    /// below 1e-13.
-    NoResidual {
-        /// The node.
-        node: usize,
-    },
     /// A token rule refused the drafts at a node.
     Select {
         /// The node.
@@ -209,9 +203,6 @@ impl fmt::Display for PathError {
             ),
             PathError::Tuples { vocab, drafts } => {
                 write!(f, "{drafts} drafts of {vocab} tokens make more than {MAX_TUPLES} tuples to enumerate")
-            }
-            PathError::NoResidual { node } => {
-                write!(f, "the residual law at node {node} has no mass: the two laws agree within rounding")
             }
             PathError::Select { node, error } => write!(f, "at node {node}: {error}"),
             PathError::Scores { node, error } => write!(f, "at node {node}: {error}"),

@@ -1,7 +1,9 @@
 //! What comes out of a round.
 
-use super::tree::Round;
-use crate::pmf::Token;
+use super::coins::{Coins, Purpose};
+use super::row::Row;
+use super::tree::{ROOT, Round};
+use crate::pmf::{Coin, Token};
 use crate::problem::{Laws, for_each_token};
 use crate::sum::Sum;
 
@@ -69,6 +71,28 @@ impl OutcomeLaw {
     }
 }
 
+// Where nothing is kept, not even the root, rounding has left the root's residual no mass: with any, the root is kept for
+// certain. The residual's mass is the probability that nothing below the root is kept, so that this one is no more than
+// rounding either: below 1e-13 from probabilities in f64, a few 1e-7 from f32 logits. The root is then kept after all, and
+// the next token drawn from the target's own law there: whatever the target does not allow cannot come out.
+
+/// Adds what becomes of a round in which nothing is kept, with the probability of that.
+pub(super) fn add_target<R: Row>(law: &mut OutcomeLaw, round: &Round<R>, probability: f64) {
+    if probability > 0.0 {
+        law.add(Stop { node: ROOT, probability, next: round.target(ROOT).map(dense).unwrap_or_default() });
+    }
+}
+
+/// What becomes of a round in which nothing was kept.
+pub(super) fn from_target<R: Row>(round: &Round<R>, coins: &dyn Coins) -> Outcome {
+    next_or_target(round, ROOT, coins.coin(Purpose::Residual, 0, 0), None)
+}
+
+/// The node is kept, and `drawn` follows it; if no token had any mass for the same reason, the target's draw by `coin`.
+pub(super) fn next_or_target<R: Row>(round: &Round<R>, node: usize, coin: Coin, drawn: Option<Token>) -> Outcome {
+    Outcome { node, next: drawn.or_else(|| round.target(node).map(|target| target.draw(coin))) }
+}
+
 /// The law proportional to `mass`; `None` if nothing has mass.
 pub(super) fn normalised<L: Laws>(laws: &L, mass: impl Fn(f64, f64) -> f64) -> Option<Vec<f64>> {
     let mut law = vec![0.0; laws.vocab()];
@@ -78,6 +102,6 @@ pub(super) fn normalised<L: Laws>(laws: &L, mass: impl Fn(f64, f64) -> f64) -> O
 }
 
 /// The whole law of a row, token by token.
-pub(super) fn dense<R: super::Row>(row: &R) -> Vec<f64> {
+pub(super) fn dense<R: Row>(row: &R) -> Vec<f64> {
     (0..row.vocab()).map(|token| row.mass(token as Token)).collect()
 }

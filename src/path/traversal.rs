@@ -21,7 +21,7 @@
 
 use super::block::{keep_probability, pair};
 use super::coins::{Coins, Purpose};
-use super::outcome::{Outcome, OutcomeLaw, Stop, dense};
+use super::outcome::{Outcome, OutcomeLaw, Stop, add_target, dense, from_target, next_or_target};
 use super::row::Row;
 use super::row::sealed::Prepare;
 use super::tree::{ROOT, Round};
@@ -191,19 +191,19 @@ fn verify_below<R: Row>(
     if !keeps(state.weight) {
         return Ok(None);
     }
-    let next = state.draw(coin).ok_or(PathError::NoResidual { node })?;
-    Ok(Some(Outcome { node, next: Some(next) }))
+    Ok(Some(next_or_target(round, node, coin, state.draw(coin))))
 }
 
 impl<R: Row> PathVerifier<R> for Traversal {
     fn law(&self, round: &Round<R>) -> Result<OutcomeLaw, PathError> {
         let mut law = OutcomeLaw::default();
-        law_below(round, ROOT, 1.0, 1.0, &mut law)?;
+        let left = law_below(round, ROOT, 1.0, 1.0, &mut law)?;
+        add_target(&mut law, round, left);
         Ok(law)
     }
 
     /// `O(V)` for every draft token that is given up.
     fn verify(&self, round: &Round<R>, coins: &dyn Coins) -> Result<Outcome, PathError> {
-        verify_below(round, ROOT, 1.0, coins)?.ok_or(PathError::NoResidual { node: ROOT })
+        Ok(verify_below(round, ROOT, 1.0, coins)?.unwrap_or_else(|| from_target(round, coins)))
     }
 }

@@ -6,7 +6,7 @@ use crate::layout::Segment;
 use crate::path::PathError;
 use crate::path::block::keep_probability;
 use crate::path::coins::{Coins, Purpose};
-use crate::path::outcome::{Outcome, dense};
+use crate::path::outcome::{Outcome, dense, next_or_target};
 use crate::path::row::Row;
 use crate::path::tree::{ROOT, Round};
 use crate::pmf::Token;
@@ -87,18 +87,13 @@ impl SpreadCoupling {
             explanation.tosses.push(toss);
             if toss.is_kept() {
                 let coin = coins.coin(Purpose::Residual, depth, 0);
-                let next = match &explanation.nodes.nodes[node] {
-                    Some(inner) => {
-                        let drawn = inner.residuals(explanation.weight(node)).draw(coin);
-                        Some(drawn.ok_or(PathError::NoResidual { node })?)
-                    }
-                    None => round.target(node).map(|target| target.draw(coin)),
-                };
-                explanation.outcome = Outcome { node, next };
-                return Ok(explanation);
+                let inner = explanation.nodes.nodes[node].as_ref();
+                let drawn = inner.and_then(|inner| inner.residuals(explanation.weight(node)).draw(coin));
+                explanation.outcome = next_or_target(round, node, coin, drawn);
+                break;
             }
         }
-        Err(PathError::NoResidual { node: ROOT })
+        Ok(explanation)
     }
 }
 
@@ -163,21 +158,24 @@ impl<R: Row> Explanation<'_, R> {
     /// `h_t`: the probability of keeping `node`, given that the winner passes it and nothing below it is kept.
     pub fn keep(&self, node: usize) -> f64 {
         match self.residual(node) {
+            // For certain, also where rounding left no residual.
+            _ if node == ROOT => 1.0,
             Some(residual) => keep_probability(residual, self.weight(node)),
             None => self.weight(node),
         }
     }
 
-    /// The law of the token that follows if `node` is kept: `∝ (P_t·q − a)₊`, the target's own at a leaf; empty where the text
-    /// ends or nothing can follow.
+    /// The law of the token that follows if `node` is kept: `∝ (P_t·q − a)₊`, the target's own at a leaf, and at the root if
+    /// rounding left that nothing; empty where the text ends or nothing can follow.
     pub fn next_law(&self, node: usize) -> Vec<f64> {
+        let target = || self.nodes.round.target(node).map(dense).unwrap_or_default();
         let Some(inner) = &self.nodes.nodes[node] else {
-            return self.nodes.round.target(node).map(dense).unwrap_or_default();
+            return target();
         };
         let mut law = inner.residual_of_each(self.weight(node));
         let total = Sum::of(law.iter().copied());
         if !(total > 0.0) {
-            return Vec::new();
+            return if node == ROOT { target() } else { Vec::new() };
         }
         law.iter_mut().for_each(|mass| *mass /= total);
         law

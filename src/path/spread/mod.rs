@@ -27,7 +27,7 @@ use super::block::{Block, keep_probability, pair};
 use super::coins::{Coins, Purpose};
 use super::coupling::DEFAULT_LOSS;
 use super::edged::{Edged, edged};
-use super::outcome::{Outcome, OutcomeLaw, Stop, dense};
+use super::outcome::{Outcome, OutcomeLaw, Stop, add_target, dense, from_target, next_or_target};
 use super::row::Row;
 use super::row::sealed::Prepare;
 use super::tree::{ROOT, Round};
@@ -364,6 +364,7 @@ impl<R: Row> PathVerifier<R> for SpreadCoupling {
                     left *= 1.0 - keep;
                 }
             }
+            add_target(&mut law, round, left);
         }
         Ok(law)
     }
@@ -409,10 +410,10 @@ impl<R: Row> PathVerifier<R> for SpreadCoupling {
             let weight = nodes.weight(node);
             let residuals = nodes.node(node).residuals(weight);
             if accepts(depth, keep_probability(residuals.total(), weight)) {
-                let next = residuals.draw(coins.coin(Purpose::Residual, depth, 0));
-                return Ok(Outcome { node, next: Some(next.ok_or(PathError::NoResidual { node })?) });
+                let coin = coins.coin(Purpose::Residual, depth, 0);
+                return Ok(next_or_target(round, node, coin, residuals.draw(coin)));
             }
         }
-        Err(PathError::NoResidual { node: ROOT })
+        Ok(from_target(round, coins))
     }
 }
