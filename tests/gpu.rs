@@ -111,7 +111,13 @@ fn tokens_are_those_of_the_cpu() {
                     for (case, (chosen, flags, token)) in cases.iter().zip(chosen) {
                         assert_eq!(flags, 0, "{rule:?} {format:?} V={vocab} k={k} {}: about {token}", case.name);
                         let place = format!("{rule:?} {format:?} V={vocab} k={k} {}", case.name);
-                        tally.add(&place, judge::judge(rule, case, chosen));
+                        let again = |cases: &[Case]| {
+                            select(&device, rule, format, cases, stride)
+                                .into_iter()
+                                .map(|(chosen, ..)| chosen)
+                                .collect()
+                        };
+                        tally.add(&place, judge::judge_both(rule, case, chosen, again));
                     }
                 }
             }

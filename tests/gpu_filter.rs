@@ -284,11 +284,16 @@ fn filtered_selections_are_those_of_the_cpu() {
                     case.drafts.iter_mut().for_each(|token| *token = law.pick(rng.random::<Coin>()));
                 }
                 let found = select_filtered(&device, rule, format, &rows, &all, &cases);
-                for (case, (chosen, flags, ties)) in cases.iter().zip(found) {
+                for (i, (case, (chosen, flags, ties))) in cases.iter().zip(found).enumerate() {
                     let place = format!("{rule:?} {format:?} V={vocab} {}", case.name);
                     assert_eq!(flags, 0, "{place}: refused");
                     split += ties;
-                    tally.add(&place, judge::judge(rule, case, chosen));
+                    let again = |cases: &[Case]| {
+                        let rows = [0, 1].map(|side| vec![rows[side][i].clone(); cases.len()]);
+                        let found = select_filtered(&device, rule, format, &rows, &vec![all[i]; cases.len()], cases);
+                        found.into_iter().map(|(chosen, ..)| chosen).collect()
+                    };
+                    tally.add(&place, judge::judge_both(rule, case, chosen, again));
                 }
             }
         }

@@ -139,6 +139,7 @@ impl Device {
         let buffer = Buffer { device: self.clone(), pointer, len, values: PhantomData };
         // SAFETY: `bytes` bytes from `pointer` on were just allocated.
         unsafe { result::memset_d8_sync(pointer, 0, bytes) }?;
+        wait_for_default_stream()?;
         Ok(buffer)
     }
 
@@ -230,6 +231,13 @@ unsafe impl Plain for super::path::DrawCall {}
 // SAFETY: 11 numbers of 8 bytes and 6 of 4: no gap.
 unsafe impl Plain for super::filter::FilterCall {}
 
+/// Waits until what was written is there: such a call may return while the device still works at it, on the default stream, which
+/// other streams do not wait for.
+fn wait_for_default_stream() -> Result<(), GpuError> {
+    // SAFETY: no stream is the default stream of the current context.
+    Ok(unsafe { result::stream::synchronize(std::ptr::null_mut()) }?)
+}
+
 /// Memory of a device, freed when dropped.
 ///
 /// Reading and writing wait for the default stream only: call [`Stream::synchronize`] first where another stream works
@@ -287,7 +295,7 @@ impl<T: Plain> Buffer<T> {
         self.device.0.context.bind_to_thread()?;
         // SAFETY: the buffer has room for exactly these values, and nothing else refers to it mutably.
         unsafe { result::memcpy_htod_sync(self.pointer, values) }?;
-        Ok(())
+        wait_for_default_stream()
     }
 }
 

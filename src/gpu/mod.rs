@@ -1,10 +1,9 @@
 //! Selection on an NVIDIA GPU: from both models' logits in its memory to tokens, reading the scores once.
 //!
 //! ```text
-//! count     a cluster of blocks a row pair: both rows into shared memory, normalisers, ratio cells      (row.cuh)
-//! plan      a block a row pair: the classes that matter, the layout of their edges                      (plan.cuh)
-//! select    labels, the winner, its acceptance
-//! residual  a cluster a rejected row pair: the one read again
+//! count     a cluster of blocks a row pair: both rows into shared memory, normalisers, ratio cells      (count.cuh)
+//! decide    a block a row pair: what the rule makes of the cells, which draft is accepted               (plan.cuh, exchange.cuh)
+//! draw      a cluster a rejected row pair: the rows again                                               (draw.cuh)
 //! ```
 //!
 //! [`Device::new`] is the only way in; where there is no driver it says so with a typed error. The kernels are CUDA C++
@@ -19,8 +18,8 @@
 //! The numbers of `Scan` on the CPU, in the same cells, for a row of each model:
 //!
 //! - a [`RowStats`]: the logarithms of both softmax denominators, and which stretch of the ratio grid its cells are;
-//! - `[f64; 2]` for each of its cells, `MAX_CELLS` apart from row pair to row pair: the draft mass `P` and the target
-//!   mass `Q` of the cell's tokens, as shares of 1.
+//! - two integers for each of its cells: the draft mass `P` and the target mass `Q` of the cell's tokens, in units of 2⁻⁴⁰
+//!   (the target mass of the last cell of 2⁻⁴²). Integers, so that the blocks of a cluster may add theirs in any order.
 //!
 //! A token of logits `(d, t)` has the grid number `n = round((d − t)·per_width)`, in f32, and lies in the cell
 //! `clamp(n − first + 1, 0, cells − 1)`. Cell 0 also takes what is below the lowest edge and has no draft mass at all, the

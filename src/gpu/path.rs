@@ -159,7 +159,7 @@ pub struct Outcomes {
     pub flags: Buffer<i32>,
     /// What was found of each pair of rows.
     pub stats: Buffer<RowStats>,
-    cells: Buffer<[f64; 2]>,
+    counted: Buffer<u64>,
     plans: Buffer<u8>,
     labels: Buffer<u8>,
     stops: Buffer<u8>,
@@ -191,7 +191,7 @@ pub(super) struct TreeCall {
     draft_tie: u64,
     target_tie: u64,
     stats: u64,
-    cells: u64,
+    counted: u64,
     nodes: u64,
     tokens: u64,
     lengths: u64,
@@ -328,7 +328,7 @@ impl TreeVerifier {
             output: device.zeros(trees * (length + 1))?,
             flags: device.zeros(trees)?,
             stats: device.zeros(pairs)?,
-            cells: device.zeros(pairs * MAX_CELLS)?,
+            counted: device.zeros(2 * pairs * MAX_CELLS)?,
             plans: device.zeros(pairs * self.room.node)?,
             labels: device.zeros(trees * 2 * paths * self.room.label)?,
             stops: device.zeros(trees * self.room.stop)?,
@@ -372,7 +372,7 @@ impl TreeVerifier {
             threads,
             shared: shared as u32,
             cluster: 1,
-            follows: false,
+            follows: self.device.widest_cluster() > 1,
         };
         if trees.paths > 1 {
             self.plan.launch(stream, shape(trees.pairs, PLAN_THREADS, 0), &args)?;
@@ -427,7 +427,7 @@ impl TreeVerifier {
         Call {
             grids: self.grids[trees.paths - 1].address(),
             stats: into.stats.address(),
-            cells: into.cells.address(),
+            counted: into.counted.address(),
             coins: into.coins.address(),
             selected: into.ignored.address(),
             output: into.ignored.address(),
@@ -455,7 +455,7 @@ impl TreeVerifier {
             draft_tie: address(trees.shaping.draft_tie),
             target_tie: address(trees.shaping.target_tie),
             stats: into.stats.address(),
-            cells: into.cells.address(),
+            counted: into.counted.address(),
             nodes: trees.nodes.address(),
             tokens: trees.tokens.address(),
             lengths: trees.lengths.address(),

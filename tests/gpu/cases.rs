@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// A pair of rows as the CPU sees it: f32 numbers that the format holds exactly.
+#[derive(Clone)]
 pub struct Case {
     pub name: &'static str,
     pub draft: Vec<f32>,

@@ -138,7 +138,8 @@ Answer layout(Request& request) {
     return answer;
 }
 
-// Width, anchor, k, masses of the classes, tokens of the open class; the class, rho, rho by the bounds on beta, beta.
+// Width, anchor, k, masses of the classes, tokens of the open class; rho, rho by the bounds on beta, by halving and by Newton's
+// method, beta.
 Answer kseq(Request& request) {
     const double width = request.next(), anchor = request.next();
     const int k = request.whole();
@@ -146,9 +147,7 @@ Answer kseq(Request& request) {
     if (request.whole() != grid.len) return Answer{double(grid.len)};
     const std::vector<Mass> masses = request.masses(grid.len), tokens = request.masses(request.whole());
     std::vector<Mass> prefix(static_cast<size_t>(grid.len));
-    std::vector<double> table(size_t(grid.len) + 32), inverses(size_t(grid.len));
-    inverses_of(One{}, grid, table.data(), inverses.data());
-    const Bracket bracket = kseq_bracket(One{}, grid, inverses.data(), masses.data(), k, prefix.data());
+    const Bracket bracket = kseq_bracket(One{}, grid, masses.data(), k, prefix.data());
     auto beta = [&](double rho) {
         double sum = bracket.whole + bracket.discounted / rho;
         for (const Mass& token : tokens) {
@@ -157,10 +156,20 @@ Answer kseq(Request& request) {
         }
         return smaller(sum, 1.0);
     };
-    const double rho = close(One{}, bracket, k, 0.0, beta);
-    const double high = close(One{}, bracket, k, 0.0, [&](double rho) { return least_beta(bracket, rho); });
-    const double low = close(One{}, bracket, k, 0.0, [&](double rho) { return most_beta(bracket, rho); });
-    return Answer{double(grid.len), rho, high, low, beta(rho), tries(beta(rho), k)};
+    const double rho = close(bracket, k, beta);
+    const double high = close(bracket, k, [&](double rho) { return least_beta(bracket, rho); });
+    const double low = close(bracket, k, [&](double rho) { return most_beta(bracket, rho); });
+    const double high_root = most_rho(bracket, k, 1e-9), low_root = least_rho(bracket, k, 1e-9);
+    return Answer{double(grid.len),
+                  rho,
+                  high,
+                  low,
+                  high_root,
+                  low_root,
+                  any_of(least_beta(bracket, high_root), k) - high_root * least_beta(bracket, high_root),
+                  any_of(most_beta(bracket, low_root), k) - low_root * most_beta(bracket, low_root),
+                  beta(rho),
+                  tries(beta(rho), k)};
 }
 
 // Width, anchor, k, masses of the classes; then tokens: what each is selected with, and the labels of a draft on its edges.

@@ -63,25 +63,71 @@ fn bound(k: usize) -> f64 {
 /// Steps of a coin to either side, up to the bound.
 const STEPS: i32 = 64;
 
+/// The same with coins moved by a part of the bound, which comes first: each to either side, and all of them inwards.
+fn moved(case: &Case, share: f64) -> Vec<(f64, Case)> {
+    let k = case.drafts.len();
+    let coin = |coin: Coin, by: f64| Coin::new((coin.get() + by * share * bound(k)).max(0.0)).unwrap_or(Coin::LAST);
+    let one = |place: usize, by: f64| {
+        let mut coins = case.coins.clone();
+        coins[place] = coin(coins[place], by);
+        coins
+    };
+    let inwards = case.coins.iter().map(|&c| coin(c, if c.get() < 0.5 { 1.0 } else { -1.0 })).collect();
+    let each = (0..case.coins.len()).flat_map(|place| [one(place, -1.0), one(place, 1.0)]);
+    each.chain([inwards]).map(|coins| (share, Case { coins, ..case.clone() })).collect()
+}
+
+/// As [`judge`]; but the device's cells have edges too, where its rounding has put them: a coin within the bound of one of
+/// them is one for which the device chooses as the CPU does once the coin is moved away. `again` is what the device chooses
+/// for other coins.
+pub fn judge_both(rule: TokenRule, case: &Case, found: Chosen, again: impl FnOnce(&[Case]) -> Vec<Chosen>) -> Verdict {
+    let verdict = judge(rule, case, found);
+    if !matches!(verdict, Verdict::Wrong(_)) {
+        return verdict;
+    }
+    let (shares, cases): (Vec<f64>, Vec<Case>) =
+        [0.0625, 0.25, 1.0].into_iter().flat_map(|share| moved(case, share)).unzip();
+    let found = again(&cases);
+    assert_eq!(found.len(), cases.len());
+    let expected = chosen_by_cpu(rule, case);
+    shares
+        .into_iter()
+        .zip(found)
+        .find(|(_, found)| *found == expected)
+        .map_or(verdict, |(share, _)| Verdict::Near(share))
+}
+
+/// What the CPU chooses.
+fn chosen_by_cpu(rule: TokenRule, case: &Case) -> Chosen {
+    let scan = Scan::new(&case.draft, &case.target, case.drafts.len().max(1)).expect("finite rows");
+    choice(&*selector(rule, &scan), case, &case.coins)
+}
+
+fn selector<'a>(rule: TokenRule, scan: &'a Scan<'_>) -> Box<dyn Selector + 'a> {
+    match rule {
+        TokenRule::Maximal => Box::new(scan.maximal()),
+        TokenRule::KSeq => Box::new(scan.kseq()),
+        TokenRule::OptimalLinear => Box::new(scan.optimal()),
+        _ => unreachable!("every rule is above"),
+    }
+}
+
+fn choice(selector: &dyn Selector, case: &Case, coins: &[Coin]) -> Chosen {
+    let selection = selector.select(&case.drafts, coins).expect("the drafts were drawn from the draft row");
+    let selected = match selection {
+        Selection::Draft(i) => i as i32,
+        Selection::Residual(_) => -1,
+    };
+    Chosen { selected, output: selection.token(&case.drafts) as i32 }
+}
+
 /// Holds what the GPU chose to the CPU's choice: the same, or the same for a coin moved by no more than the bound. The
 /// residual coin picks from what is left of the target, so that its bound is a share of that.
 pub fn judge(rule: TokenRule, case: &Case, found: Chosen) -> Verdict {
     let k = case.drafts.len();
     let scan = Scan::new(&case.draft, &case.target, k.max(1)).expect("finite rows");
-    let selector: Box<dyn Selector + '_> = match rule {
-        TokenRule::Maximal => Box::new(scan.maximal()),
-        TokenRule::KSeq => Box::new(scan.kseq()),
-        TokenRule::OptimalLinear => Box::new(scan.optimal()),
-        _ => unreachable!("every rule is above"),
-    };
-    let choose = |coins: &[Coin]| {
-        let selection = selector.select(&case.drafts, coins).expect("the drafts were drawn from the draft row");
-        let selected = match selection {
-            Selection::Draft(i) => i as i32,
-            Selection::Residual(_) => -1,
-        };
-        Chosen { selected, output: selection.token(&case.drafts) as i32 }
-    };
+    let selector = selector(rule, &scan);
+    let choose = |coins: &[Coin]| choice(&*selector, case, coins);
     let expected = choose(&case.coins);
     if expected == found {
         return Verdict::Same;

@@ -7,14 +7,6 @@
 
 #define CELLS_OF_RULE 1040  // the most cells of a token rule
 
-// The draft and the target mass of a cell, in units of 2^COMMON_EXPONENT; the target mass of the last cell in finer ones.
-struct CellCounts {
-    unsigned long long p, q;
-};
-
-#define COMMON_EXPONENT -40
-#define COMMON_LAST_EXPONENT -42
-
 struct Batch {
     const void* draft;            // the first logit of the first draft row
     const void* target;
@@ -38,8 +30,8 @@ struct Batch {
     const int* depths;
     const Grid* grids;            // by the number of drafts, 0 to 64
     RowStats* stats;              // [pairs]
-    double2* cells;               // [pairs][MAX_CELLS]: of a tree's nodes the cells, else what is left to draw; or null
-    CellCounts* counted;          // [pairs][CELLS_OF_RULE], 0 between calls; or null
+    double2* cells;               // [pairs][MAX_CELLS]: what is left to draw; or null
+    CellCounts* counted;          // [pairs][CELLS_OF_RULE], 0 between calls; of a tree's nodes [pairs][MAX_CELLS]; or null
     double2* masses;              // [pairs][MOST_DRAFTS]: draft and target mass of each draft; or null
     double* draws;                // [pairs][MOST_DRAFTS + 2]: the coins of each pair; or null
     int* rejected;                // [2 + pairs]: how many pairs are left to draw for, how many clusters have none left, which pairs

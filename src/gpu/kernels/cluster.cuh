@@ -54,6 +54,15 @@ __device__ __forceinline__ unsigned blocks_of_cluster() {
     return count;
 }
 
+// The number of the cluster among all.
+__device__ __forceinline__ unsigned cluster_number() {
+    unsigned number = blockIdx.x;
+#if __CUDA_ARCH__ >= 900
+    asm("mov.u32 %0, %%clusterid.x;" : "=r"(number));
+#endif
+    return number;
+}
+
 // All threads of all blocks of the cluster; what was written before is seen after.
 __device__ __forceinline__ void cluster_sync() {
 #if __CUDA_ARCH__ >= 900
@@ -119,9 +128,6 @@ __device__ __forceinline__ unsigned read_u32(unsigned address) {
     asm volatile("ld." REMOTE_SPACE ".u32 %0, [%1];" : "=r"(x) : "r"(address) : "memory");
     return x;
 }
-__device__ __forceinline__ void read_two(unsigned address, unsigned& a, unsigned& b) {
-    asm volatile("ld." REMOTE_SPACE ".v2.u32 {%0, %1}, [%2];" : "=r"(a), "=r"(b) : "r"(address) : "memory");
-}
 __device__ __forceinline__ double read_f64(unsigned address) {
     double x;
     asm volatile("ld." REMOTE_SPACE ".f64 %0, [%1];" : "=d"(x) : "r"(address) : "memory");
@@ -138,19 +144,12 @@ __device__ __forceinline__ float remote_f32(const float* p, unsigned rank) {
 
 __device__ __forceinline__ double remote_f64(const double* p, unsigned rank) { return read_f64(remote(p, rank)); }
 
-__device__ __forceinline__ void set_remote_u32(unsigned* p, unsigned rank, unsigned x) {
-    asm volatile("st." REMOTE_SPACE ".u32 [%0], %1;" ::"r"(remote(p, rank)), "r"(x) : "memory");
-}
-
 // ---- numbers ---------------------------------------------------------------------------------------------------
 
 // 2^x for a whole x, 0 where that is very small.
 __device__ __forceinline__ double power_of_two(float x) {
     return x > -1000.0f ? __longlong_as_double((long long)(1023 + (int)x) << 52) : 0.0;
 }
-
-// The mass that a count of 1 stands for.
-__device__ __forceinline__ double unit_of(int exponent) { return power_of_two((float)(exponent - 31)); }
 
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;

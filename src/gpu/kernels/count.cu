@@ -1,48 +1,50 @@
 // The first step of the rules over ratio classes: every block of a cluster counts its part of a pair.
 #include "pairs.cuh"
 
-// Adds what a block has counted to what the others have: integers, so that it does not matter which comes first. That costs
-// less than for the blocks to wait for each other.
-__device__ __forceinline__ void add_counts(const Shared& shared, const Counts& counts, const Cells& cells, CellCounts* out) {
-    __syncthreads();
-    int of_p = shared.exponents[0] - 31 - COMMON_EXPONENT, of_q = shared.exponents[1] - 31 - COMMON_EXPONENT;
-    for (int i = threadIdx.x; i <= cells.last; i += THREADS) {
-        unsigned p = counts.p[i], q = counts.q[i];
-        int shift = i == cells.last ? shared.exponents[2] - 31 - COMMON_LAST_EXPONENT : of_q;
-        if (p > 0) atomicAdd(&out[i].p, (unsigned long long)p << of_p);
-        if (q > 0) atomicAdd(&out[i].q, (unsigned long long)q << shift);
-    }
-}
-
-static_assert(FINEST_EXPONENT - 31 >= COMMON_EXPONENT && LAST_EXPONENT - 31 >= COMMON_LAST_EXPONENT, "no bit is lost");
-
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) count(const __grid_constant__ Batch batch) {
-    int pair = (int)(blockIdx.x / blocks_of_cluster());
-    Setup s = setup(batch.chunk, true);
-    Pair rows;
-    int drafts = drafts_of(batch, pair);
-    if (!begin(batch, pair, s, rows, drafts, [&] { clear(*s.counts); })) {
-        cluster_leave();
+    int pair = (int)cluster_number(), drafts = drafts_of(batch, pair);
+    // The last block has the fewest tokens: it looks after the drafts, and writes what the pair leaves.
+    bool in_charge = block_in_cluster() + 1 == blocks_of_cluster();
+    Setup s = setup(batch.chunk, sizeof(Counts));
+    Shared& shared = *s.shared;
+    Fault fault = fault_of(batch, pair, drafts);
+    if (fault.flags != 0) {
+        if (in_charge && threadIdx.x == 0) leave_refusal(batch, pair, fault.flags, fault.token);
         return;
     }
-    // The last block has the fewest tokens, and time.
-    if (block_in_cluster() + 1 == blocks_of_cluster()) {
-        double2* masses = batch.masses + (long long)pair * MOST_DRAFTS;
-        double* draws = batch.draws + (long long)pair * (MOST_DRAFTS + 2);
-        for (int i = threadIdx.x; i < drafts; i += THREADS) {
-            masses[i] = make_double2(draft_mass(*s.shared, rows, i), target_mass(*s.shared, rows, i));
-        }
-        for (int i = threadIdx.x; i < drafts + 2; i += THREADS) draws[i] = s.shared->coins[i];
-    }
-    Cells cells;
-    if (drafts == 0) {
-        leave_stats(batch, pair, rows, 0, 0);
-    } else if (!cells_of(batch.grids[drafts], rows, MOST_COUNTS, cells)) {
-        refuse(batch, pair, ROW_TOO_MANY_CELLS, -1);
-    } else {
-        leave_stats(batch, pair, rows, cells.first, cells.last + 1);
-        count_chunk(*s.shared, rows, cells, *s.counts);
+    Pair rows;
+    open_pair(batch, pair, 0, shared, s.room, rows, [&] {
+        if (threadIdx.x == 32) shared.grid = batch.grids[drafts];
+        clear(*s.counts);
+        if (in_charge) note_drafts(batch, pair, drafts, shared, rows);
+    });
+    cluster_arrive();
+    // All blocks alike find what is wrong with the rows.
+    fault.flags = normalise(shared, rows, fault.token, [&](const double (&log_sum)[2]) {
+        find_cells(shared.grid, log_sum, shared.of_all);
+    });
+    Cells cells(shared.grid, shared.of_all.first, shared.of_all.last);
+    if (fault.flags == 0 && drafts > 0 && cells.last >= MOST_COUNTS) fault = Fault{ROW_TOO_MANY_CELLS, -1};
+    if (fault.flags == 0 && drafts > 0) {
+        count_chunk(shared, rows, cells, *s.counts);
         let_next_start();
-        add_counts(*s.shared, *s.counts, cells, batch.counted + (long long)pair * CELLS_OF_RULE);
+        __syncthreads();
+        add_counts(shared, *s.counts, cells, batch.counted + (long long)pair * CELLS_OF_RULE);
     }
+    if (in_charge) {
+        if (fault.flags == 0) fault = fault_of_drafts(shared, rows, drafts);
+        if (fault.flags == 0) {
+            double2* masses = batch.masses + (long long)pair * MOST_DRAFTS;
+            double* draws = batch.draws + (long long)pair * (MOST_DRAFTS + 2);
+            for (int i = threadIdx.x; i < drafts; i += THREADS) {
+                masses[i] = make_double2(draft_mass(shared, rows, i), target_mass(shared, rows, i));
+            }
+            for (int i = threadIdx.x; i < drafts + 2; i += THREADS) draws[i] = shared.coins[i];
+            if (threadIdx.x == 0) batch.stats[pair] = drafts > 0 ? stats_of(rows, cells.first, cells.last + 1) : stats_of(rows, 0, 0);
+        } else if (threadIdx.x == 0) {
+            leave_refusal(batch, pair, fault.flags, fault.token);
+        }
+    }
+    // All that the others write to this block has come. Only a bad token is read from it.
+    if (fault.flags != 0) cluster_leave();
 }

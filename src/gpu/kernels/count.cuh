@@ -7,9 +7,9 @@
 #pragma once
 #include "rows.cuh"
 
-#define ROUND 12582912.0f   // 1.5*2^23: added to a number below 2^22 in size, it rounds it to an integer
-#define INTEGER 8388608.0f  // 2^23: added to a number from 0 to below 2^23, it leaves its integer in the low bits
-#define ONE 2147483648.0f   // 2^31, what is counted at most
+#define ROUND 12582912.0f    // 1.5*2^23: added to a number below 2^22 in size, it rounds it to an integer
+#define LEAST 1.40129846e-45f  // 2^-149, the least number: times a number below 2^24, rounded down, it leaves the bits of its integer
+#define ONE 2147483648.0f    // 2^31, what is counted at most
 
 #ifndef MOST_COUNTS
 #define MOST_COUNTS 1040  // cells of a token rule
@@ -38,9 +38,14 @@ struct Cells {
     // both rows it is anything.
     __device__ __forceinline__ unsigned cell(float d, float t) const { return cell_of(place(d, t)); }
 
-    // Its place, as a number whose bits are those of ROUND plus the grid number.
+    // Its place, as a number whose bits are those of ROUND plus the grid number. Rounded twice, as on the CPU; once is an
+    // operation less, and may differ half-way between two cells, where either is as good: all mass is on the edge between.
     __device__ __forceinline__ float place(float d, float t) const {
+#if DTYPE == 0
         return __fadd_rn(__fmul_rn(__fsub_rn(d, t), per_width), ROUND);
+#else
+        return __fmaf_rn(__fsub_rn(d, t), per_width, ROUND);
+#endif
     }
     __device__ __forceinline__ unsigned cell_of(float place) const {
 #if __CUDA_ARCH__ >= 900
@@ -53,21 +58,20 @@ struct Cells {
     __device__ __forceinline__ float place_of(int cell) const { return __int_as_float(zero + cell); }
 };
 
-// The cells of a row pair whose normalisers are known. The numbers of `Scan::counted`.
-__device__ __forceinline__ bool cells_of(const Grid& grid, const Pair& rows, int most, Cells& cells) {
-    double per_width = (double)grid.per_width, offset = rows.log_sum[0] - rows.log_sum[1];
+// The cells of a row pair whose normalisers are known: the first number and the last cell. The numbers of `Scan::counted`.
+__device__ __forceinline__ void find_cells(const Grid& grid, const double (&log_sum)[2], Found& found) {
+    double per_width = (double)grid.per_width, offset = log_sum[0] - log_sum[1];
     double lowest = floor((grid.log_lowest + offset) * per_width + 0.5);
     double highest = ceil((LOG_HIGHEST + offset) * per_width + 0.5);
     // Far apart the rows differ by more than the grid numbers that f32 can tell: everything is in the outermost cells.
     lowest = fmin(fmax(lowest, -2e6), 2e6), highest = fmin(fmax(highest, -2e6), 2e6);
-    cells = Cells(grid, (int)lowest, (int)(highest - lowest) + 1);
-    return cells.last < most;
+    found.first = (int)lowest, found.last = (int)(highest - lowest) + 1;
 }
 
 // A rounding for each thread and place of a vector: an even sequence over lanes and places.
 __device__ __forceinline__ float remainder_of(int place) {
     unsigned x = (threadIdx.x * WIDE + (unsigned)place) * 0x9E3779B9u;  // the golden ratio's multiples
-    return (float)(x >> 9) * 1.1920929e-7f;                            // 2^-23: in [0, 1)
+    return __uint_as_float(0x3f800000u | x >> 9) - 1.0f;               // in [0, 1)
 }
 
 __device__ __forceinline__ void add(Counts& counts, unsigned cell, unsigned p, unsigned q) {
@@ -81,33 +85,14 @@ __device__ __noinline__ void add_together(Counts& counts, unsigned cell, unsigne
     if ((threadIdx.x & 31) == 0) add(counts, cell, p, q);
 }
 
-#define FINEST_EXPONENT -9  // finer than the rounding of the masses themselves would be for nothing
 #define LAST_EXPONENT -11   // e^-8 is below 2^-11
 
-// The exponent of 2 below which all mass of a chunk stays, by the sum of its powers.
-__device__ __forceinline__ int exponent_of(double sum, float most, float shift, float share) {
-    double mass = most > -INF ? sum * power_of_two(shift - shift_of(most)) * (double)share : 0.0;
-    // The exponent of a number is in its bits.
-    return min(max((__double2hiint(mass) >> 20) - 1022, FINEST_EXPONENT), 1);
-}
-
-
-// Counts a block's chunk.
-__device__ __forceinline__ void count_chunk(Shared& shared, const Pair& rows, const Cells& cells, Counts& counts) {
+// Counts a block's chunk. `HEAVY` where a token's mass may be 2^24 counts or more.
+template <bool HEAVY>
+__device__ __forceinline__ void count_tiles(const Shared& shared, const Pair& rows, const Cells& cells, Counts& counts) {
     int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    int exponents[3];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const Told& own = shared.told[i][block_in_cluster()];
-        exponents[i] = exponent_of(own.sum, own.most, rows.shift[i], rows.share[i]);
-    }
-    exponents[2] = LAST_EXPONENT;
-    float scale[2] = {rows.share[0] * ldexpf(ONE, -exponents[0]), rows.share[1] * ldexpf(ONE, -exponents[1])};
-#pragma unroll
-    for (int i = 0; i < 3; i++) {
-        if (threadIdx.x == 0) shared.exponents[i] = exponents[i];
-    }
-    float rest[WIDE], last_place = cells.place_of(cells.last), finer = ldexpf(1.0f, exponents[1] - exponents[2]);
+    float scale[2] = {shared.of_all.scale[0], shared.of_all.scale[1]};
+    float rest[WIDE], last_place = cells.place_of(cells.last);
 #pragma unroll
     for (int j = 0; j < WIDE; j++) rest[j] = remainder_of(j);
     int tiles = (rows.target.count + TILE - 1) / TILE;
@@ -126,15 +111,14 @@ __device__ __forceinline__ void count_chunk(Shared& shared, const Pair& rows, co
             some_last |= place >= last_place;
             d[j] = fmaf(exp2_fast(fmaf(d[j], LOG2_E, rows.shift[0])), scale[0], rest[j]);
             t[j] = fmaf(exp2_fast(fmaf(t[j], LOG2_E, rows.shift[1])), scale[1], rest[j]);
-            p[j] = __float_as_uint(__fadd_rd(d[j], INTEGER));
-            q[j] = __float_as_uint(__fadd_rd(t[j], INTEGER));
-            bits |= p[j] | q[j];
+            p[j] = __float_as_uint(__fmul_rd(d[j], LEAST));
+            q[j] = __float_as_uint(__fmul_rd(t[j], LEAST));
+            if (HEAVY) bits |= p[j] | q[j];
         }
-#pragma unroll
-        for (int j = 0; j < WIDE; j++) p[j] -= __float_as_uint(INTEGER), q[j] -= __float_as_uint(INTEGER);
-        // Some mass is 2^-8 or more, and no longer in the low bits; or some token is in the last cell, with its finer unit.
+        // Some mass is no longer in the low bits; or some token is in the last cell, with its finer unit.
         // A vote of the warp, because the compiler makes a branch of a lane's own into what every token pays for.
-        if (__any_sync(~0u, (bits & 0x04800000u) != 0 || some_last)) {
+        if (__any_sync(~0u, some_last || bits >= 1u << 24)) {
+            float finer = __int_as_float((127 + shared.of_all.exponents[1] - LAST_EXPONENT) << 23);
 #pragma unroll
             for (int j = 0; j < WIDE; j++) {
                 if ((int)cell[j] >= cells.last) t[j] = fmaf(t[j] - rest[j], finer, rest[j]);
@@ -162,48 +146,29 @@ __device__ __forceinline__ void count_chunk(Shared& shared, const Pair& rows, co
     }
 }
 
+__device__ __forceinline__ void count_chunk(const Shared& shared, const Pair& rows, const Cells& cells, Counts& counts) {
+    if (shared.of_all.is_heavy) {
+        count_tiles<true>(shared, rows, cells, counts);
+    } else {
+        count_tiles<false>(shared, rows, cells, counts);
+    }
+}
+
 __device__ __forceinline__ void clear(Counts& counts) {
     for (int i = threadIdx.x; i < MOST_COUNTS; i += THREADS) counts.p[i] = counts.q[i] = 0;
 }
 
-// The masses of the cells over the cluster, each block a slice of them, to device memory. The cluster's blocks must not
-// leave before all are done.
-__device__ __forceinline__ void write_masses(const Shared& shared, const Counts& counts, int cells, double2* out) {
-    int blocks = (int)blocks_of_cluster(), rank = (int)block_in_cluster(), lane = threadIdx.x & 31;
-    cluster_sync();
-    // Two cells of one row a thread; eight blocks are asked before the first has answered.
-    int pairs = (cells + 1) / 2, each = (pairs + blocks - 1) / blocks;
-    int row = (int)threadIdx.x & 1, end = min((rank + 1) * each, pairs);
-    for (int i = rank * each + (int)threadIdx.x / 2; i < end; i += THREADS / 2) {
-        const unsigned* at = (row == 0 ? counts.p : counts.q) + 2 * i;
-        double sums[2] = {0.0, 0.0};
-        for (int from = 0; from < blocks; from += 8) {
-            unsigned a[8], b[8];
-            double unit[8];
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                a[j] = b[j] = 0u, unit[j] = 0.0;
-                if (from + j < blocks) {
-                    read_two(remote(at, from + j), a[j], b[j]);
-                    unit[j] = unit_of((int)remote_u32((const unsigned*)&shared.exponents[row], from + j));
-                }
-            }
-#pragma unroll
-            for (int j = 0; j < 8; j++) sums[0] += (double)a[j] * unit[j], sums[1] += (double)b[j] * unit[j];
-        }
-        double* to = reinterpret_cast<double*>(out + 2 * i) + row;
-        // The target mass of the last cell is written below.
-        if (row == 0 || 2 * i + 1 < cells) to[0] = sums[0];
-        if (2 * i + 1 + row < cells) to[2] = sums[1];
-    }
-    // It has a unit of its own. The last warp of the last block has nothing else to do.
-    if (rank + 1 == blocks && threadIdx.x / 32 == WARPS - 1) {
-        double mass = 0.0;
-        if (lane < blocks) {
-            double unit = unit_of((int)remote_u32((const unsigned*)&shared.exponents[2], lane));
-            mass = (double)remote_u32(&counts.q[cells - 1], lane) * unit;
-        }
-        mass = warp_sum(mass);
-        if (lane == 0) out[cells - 1].y = mass;
+// Adds what a block has counted to what the others have: integers, so that it does not matter which comes first. That costs
+// less than for the blocks to wait for each other.
+__device__ __forceinline__ void add_counts(const Shared& shared, const Counts& counts, const Cells& cells, CellCounts* out) {
+    const int* exponents = shared.of_all.exponents;
+    unsigned of_p = 1u << (exponents[0] - 31 - COMMON_EXPONENT), of_q = 1u << (exponents[1] - 31 - COMMON_EXPONENT);
+    const unsigned of_last = 1u << (LAST_EXPONENT - 31 - COMMON_LAST_EXPONENT);
+    for (int i = threadIdx.x; i <= cells.last; i += THREADS) {
+        unsigned p = counts.p[i], q = counts.q[i];
+        if (p > 0) atomicAdd(&out[i].p, (unsigned long long)p * of_p);
+        if (q > 0) atomicAdd(&out[i].q, (unsigned long long)q * (i == cells.last ? of_last : of_q));
     }
 }
+
+static_assert(FINEST_EXPONENT - 31 >= COMMON_EXPONENT && LAST_EXPONENT - 31 >= COMMON_LAST_EXPONENT, "no bit is lost");

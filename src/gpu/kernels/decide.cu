@@ -10,12 +10,13 @@
 #define CELLS_OF_THREAD ((CELLS + THREADS - 1) / THREADS)
 
 struct Room {
-    double team[2 * draftpick::Block::WARPS_OF_TEAM];
+    double team[6 * draftpick::Block::WARPS_OF_TEAM];
     double labels[MOST_DRAFTS];
     int first[2];
     double rho[2];
     double2 masses[MOST_DRAFTS];
     double coins[MOST_DRAFTS + 2];
+    int tokens[MOST_DRAFTS];
     double table[128];
     draftpick::Mass cells[CELLS];
     double inverses[CELLS];
@@ -34,9 +35,22 @@ struct Case {
     CellCounts own[CELLS_OF_THREAD];  // of cells `threadIdx.x`, `threadIdx.x + THREADS`, …
 };
 
+// Notes that a pair was rejected; any order of them will do.
+__device__ __forceinline__ void reject(const Batch& batch, int pair) {
+    batch.selected[pair] = -1;
+    batch.output[pair] = -1;
+    batch.rejected[2 + atomicAdd(&batch.rejected[0], 1)] = pair;
+}
+
+// A pair without drafts: all of the target is left.
+__device__ __forceinline__ void reject_all(const Batch& batch, int pair) {
+    rest_of(batch, pair) = Rest{batch.draws[(long long)pair * (MOST_DRAFTS + 2) + 1], 0, -1, -1, -1, 0.0};
+    reject(batch, pair);
+}
+
 // Asks for all that is read of a pair before any of it is looked at.
 __device__ __forceinline__ void ask(const Batch& batch, int pair, Room& room, Case& it) {
-    CellCounts* counted = batch.counted + (long long)pair * CELLS;
+    const CellCounts* counted = batch.counted + (long long)pair * CELLS;
 #pragma unroll
     for (int i = 0; i < CELLS_OF_THREAD; i++) {
         const int cell = i * THREADS + (int)threadIdx.x;
@@ -48,11 +62,20 @@ __device__ __forceinline__ void ask(const Batch& batch, int pair, Room& room, Ca
     }
     it.stats = batch.stats[pair];
     it.k = batch.counts ? batch.counts[pair] : batch.k;
-    for (int i = threadIdx.x; i < it.k; i += THREADS) room.masses[i] = batch.masses[(long long)pair * MOST_DRAFTS + i];
+    // A pair that was refused may have any number of drafts.
+    if (it.stats.flags != 0) return;
+    for (int i = threadIdx.x; i < it.k; i += THREADS) {
+        room.masses[i] = batch.masses[(long long)pair * MOST_DRAFTS + i];
+        room.tokens[i] = batch.tokens[(long long)pair * batch.k + i];
+    }
     for (int i = (int)threadIdx.x - 64; i < it.k + 2; i += THREADS) {
         if (i >= 0) room.coins[i] = batch.draws[(long long)pair * (MOST_DRAFTS + 2) + i];
     }
-    // As they were, for the next call.
+}
+
+// Leaves the counts as they were, for the next call.
+__device__ __forceinline__ void clear_counts(const Batch& batch, int pair, const Case& it) {
+    CellCounts* counted = batch.counted + (long long)pair * CELLS;
 #pragma unroll
     for (int i = 0; i < CELLS_OF_THREAD; i++) {
         const int cell = i * THREADS + (int)threadIdx.x;
@@ -60,38 +83,43 @@ __device__ __forceinline__ void ask(const Batch& batch, int pair, Room& room, Ca
     }
 }
 
-// The masses of the cells in shared memory, each kind with the sum 1; the edges of the grid.
-__device__ __forceinline__ draftpick::EdgeGrid open_case(const Batch& batch, const draftpick::Block& team, const Case& it,
-                                                         Room& room) {
-    using namespace draftpick;
-    const int count = it.stats.cells;
-    // The ratio grid as `Scan::counted` has it: edge 0 is the lowest.
+// What a pair without drafts, or one that was refused, comes to; false for any other.
+__device__ __forceinline__ bool ends_early(const Batch& batch, int pair, const Case& it) {
+    if (it.stats.flags == 0 && it.stats.cells != 0) return false;
+    // Blocks may have counted before another found what is wrong.
+    clear_counts(batch, pair, it);
+    if (it.stats.flags == 0 && threadIdx.x == 0) reject_all(batch, pair);
+    return true;
+}
+
+// The edges of the grid as `Scan::counted` has it: edge 0 is the lowest.
+__device__ __forceinline__ draftpick::EdgeGrid grid_of(const Batch& batch, const Case& it) {
     const Grid grid = batch.grids[it.k];
-    EdgeGrid edges;
+    draftpick::EdgeGrid edges;
     edges.width = 1.0 / (double)grid.per_width;
     edges.anchor = edges.log_lowest = log_of_lowest_edge(it.stats, grid);
     edges.first = 0.0;
     edges.per_width = (double)grid.per_width;
-    edges.len = count;
-    inverses_of(team, edges, room.table, room.inverses);
+    edges.len = it.stats.cells;
+    return edges;
+}
+
+// The masses of the cells of this thread, in one unit.
+__device__ __forceinline__ draftpick::Mass own_mass(const Case& it, int i) {
     static_assert(COMMON_LAST_EXPONENT == COMMON_EXPONENT - 2, "a quarter");
-    Mass own[CELLS_OF_THREAD], all{0.0, 0.0};
-#pragma unroll
-    for (int i = 0; i < CELLS_OF_THREAD; i++) {
-        const double unit = i * THREADS + (int)threadIdx.x + 1 == count ? 0.25 : 1.0;
-        own[i] = Mass{(double)it.own[i].p, (double)it.own[i].q * unit};
-        all.p += own[i].p, all.q += own[i].q;
-    }
-    // Each sums to 1 but for the rounding of the counts.
-    all = Mass{team.sum(all.p), team.sum(all.q)};
-    const double per_p = 1.0 / all.p, per_q = 1.0 / all.q;
+    const double unit = i * THREADS + (int)threadIdx.x + 1 == it.stats.cells ? 0.25 : 1.0;
+    return draftpick::Mass{(double)it.own[i].p, (double)it.own[i].q * unit};
+}
+
+// The masses of the cells to shared memory, times `per_p` and `per_q`.
+__device__ __forceinline__ void put_cells(const Case& it, double per_p, double per_q, Room& room) {
 #pragma unroll
     for (int i = 0; i < CELLS_OF_THREAD; i++) {
         const int cell = i * THREADS + (int)threadIdx.x;
-        if (cell < count) room.cells[cell] = Mass{own[i].p * per_p, own[i].q * per_q};
+        const draftpick::Mass own = own_mass(it, i);
+        if (cell < it.stats.cells) room.cells[cell] = draftpick::Mass{own.p * per_p, own.q * per_q};
     }
     __syncthreads();
-    return edges;
 }
 
 // Asks for a pair's rows to be brought nearer: they are about to be read again. All lanes of a warp.
@@ -112,49 +140,31 @@ __device__ __forceinline__ void fetch_rows(const Batch& batch, int pair) {
 #endif
 }
 
-// Notes that a pair was rejected; any order of them will do.
-__device__ __forceinline__ void reject(const Batch& batch, int pair) {
-    batch.selected[pair] = -1;
-    batch.output[pair] = -1;
-    batch.rejected[2 + atomicAdd(&batch.rejected[0], 1)] = pair;
-}
-
-// A pair without drafts: all of the target is left.
-__device__ __forceinline__ void reject_all(const Batch& batch, int pair) {
-    rest_of(batch, pair) = Rest{batch.draws[(long long)pair * (MOST_DRAFTS + 2) + 1], 0, -1, -1, -1, 0.0};
-    reject(batch, pair);
-}
-
-__device__ __forceinline__ void accept(const Batch& batch, int pair, int draft) {
+__device__ __forceinline__ void accept(const Batch& batch, int pair, const Room& room, int draft) {
     batch.selected[pair] = draft;
-    batch.output[pair] = batch.tokens[(long long)pair * batch.k + draft];
+    batch.output[pair] = room.tokens[draft];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) decide_kseq(const __grid_constant__ Batch batch) {
+extern "C" __global__ void __launch_bounds__(THREADS, 3) decide_kseq(const __grid_constant__ Batch batch) {
     using namespace draftpick;
     extern __shared__ __align__(16) unsigned char room_of_pair[];
     Room& room = *reinterpret_cast<Room*>(room_of_pair);
     const int pair = (int)blockIdx.x;
-    const Block team{room.team, 0};
+    const Block team{room.team, 0, 0};
     wait_for_last();
     Case it;
     ask(batch, pair, room, it);
     let_next_start();
-    if (it.stats.flags != 0) return;
-    if (it.stats.cells == 0) {
-        if (threadIdx.x == 0) reject_all(batch, pair);
-        return;
-    }
+    if (ends_early(batch, pair, it)) return;
     const int k = it.k;
-    const EdgeGrid grid = open_case(batch, team, it, room);
-    const Bracket bracket = kseq_bracket(team, grid, room.inverses, room.cells, k, room.prefix);
+    const EdgeGrid grid = grid_of(batch, it);
+    put_cells(it, 1.0, 1.0, room);
+    const Bracket bracket = kseq_bracket(team, grid, room.cells, k, room.prefix);
     // beta is known between two bounds, 1e-5 apart as a rule, and so is rho*: the first warp takes one, the second the other.
     const Warp warp;
     const int lane = warp.lane(), side = threadIdx.x / 32;
     if (side < 2) {
-        const double rho = close(warp, bracket, k, 1e-8, [&](double rho) {
-            return side == 0 ? most_beta(bracket, rho) : least_beta(bracket, rho);
-        });
+        const double rho = side == 0 ? least_rho(bracket, k, 1e-9) : most_rho(bracket, k, 1e-9);
         // The first draft that is accepted.
         int first = k;
         for (int base = 0; base < k && first == k; base += 32) {
@@ -166,10 +176,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) decide_kseq(const __grid_c
         }
         if (lane == 0) room.first[side] = first, room.rho[side] = rho;
     }
+    clear_counts(batch, pair, it);
     __syncthreads();
     if (threadIdx.x >= 32) return;
     if (room.first[0] == room.first[1] && room.first[0] < k) {
-        if (lane == 0) accept(batch, pair, room.first[0]);
+        if (lane == 0) accept(batch, pair, room, room.first[0]);
         return;
     }
     // Rejected; or it hangs on where between the bounds rho* is.
@@ -200,24 +211,28 @@ __device__ __forceinline__ OnEdge edge_of(const draftpick::Split& on, double p, 
     return place;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) decide_optimal(const __grid_constant__ Batch batch) {
+extern "C" __global__ void __launch_bounds__(THREADS, 3) decide_optimal(const __grid_constant__ Batch batch) {
     using namespace draftpick;
     extern __shared__ __align__(16) unsigned char room_of_pair[];
     Room& room = *reinterpret_cast<Room*>(room_of_pair);
     const int pair = (int)blockIdx.x;
-    const Block team{room.team, 0};
+    const Block team{room.team, 0, 0};
     wait_for_last();
     Case it;
     ask(batch, pair, room, it);
     let_next_start();
-    if (it.stats.flags != 0) return;
-    if (it.stats.cells == 0) {
-        if (threadIdx.x == 0) reject_all(batch, pair);
-        return;
-    }
+    if (ends_early(batch, pair, it)) return;
     const int k = it.k;
-    const EdgeGrid grid = open_case(batch, team, it, room);
+    const EdgeGrid grid = grid_of(batch, it);
     const int count = grid.len;
+    inverses_of(team, grid, room.table, room.inverses);
+    // Each kind sums to 1 but for the rounding of the counts.
+    Mass own_cells{0.0, 0.0}, all;
+#pragma unroll
+    for (int i = 0; i < CELLS_OF_THREAD; i++) own_cells.p += own_mass(it, i).p, own_cells.q += own_mass(it, i).q;
+    team.scan(own_cells.p, own_cells.q, all.p, all.q);
+    put_cells(it, 1.0 / all.p, 1.0 / all.q, room);
+    clear_counts(batch, pair, it);
     const Edges edges{grid.log_lowest, grid.per_width, count, count, nullptr, room.inverses};
     Exchange layout;
     layout.places = room.places, layout.lengths = room.lengths, layout.densities = room.densities;
@@ -244,7 +259,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) decide_optimal(const __gri
     double m = on.p_lower * density(on.lower);
     if (on.p_upper > 0.0) m += on.p_upper * density(on.lower + 1);
     if (room.coins[k] < accept_probability(q, m, ACCURACY)) {
-        if (threadIdx.x == 0) accept(batch, pair, winner);
+        if (threadIdx.x == 0) accept(batch, pair, room, winner);
         return;
     }
     if (threadIdx.x < 32) fetch_rows(batch, pair);

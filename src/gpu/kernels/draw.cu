@@ -22,22 +22,28 @@ struct Rejected {
 // Opens a pair that was rejected: its rows, normalised as they were counted. What does not depend on the rows is asked for
 // before they have come; the drafts are not.
 __device__ __forceinline__ void open_rejected(const Batch& batch, int round, const Setup& s, Pair& rows, Rejected& it) {
-    open_pair(batch, it.pair, 0, round, *s.shared, s.room, rows, [&] {
+    open_pair(batch, it.pair, round, *s.shared, s.room, rows, [&] {
         it.stats = batch.stats[it.pair], it.rest = rest_of(batch, it.pair);
         normalised(it.stats, rows);
     });
     if (!rows.has_draft) rows.share[0] = 0.0f;
 }
 
+// Whether the target allows a draft, by what was noted when it was counted.
+__device__ __forceinline__ bool is_allowed(const Batch& batch, int pair, int draft) {
+    return batch.masses[(long long)pair * MOST_DRAFTS + draft].y > 0.0;
+}
+
 // All of the target, where there were no drafts.
 __device__ __forceinline__ void draw_all(const Batch& batch, const Rejected& it, const Setup& s, Pair& rows) {
     rows.share[0] = 0.0f;
-    resample(batch, it.pair, s, rows, it.rest.coin, 0, -1, [&](float, float t) { return rows.q(t); });
+    auto mass = [&](float, float t) { return rows.q(t); };
+    resample(batch, it.pair, s, rows, it.rest.coin, 0, -1, mass, [](int) { return false; });
 }
 
-// Calls `draw_one` for the pairs that were rejected, each cluster in turn; with room for counts or without.
+// Calls `draw_one` for the pairs that were rejected, each cluster in turn; with so many bytes of room for counts.
 template <typename DrawOne>
-__device__ __forceinline__ void draw_rejected(const Batch& batch, bool counts, DrawOne draw_one) {
+__device__ __forceinline__ void draw_rejected(const Batch& batch, unsigned counts, DrawOne draw_one) {
     Setup s = setup(batch.chunk, counts);
     Pair rows;
     Rejected it;
@@ -59,6 +65,7 @@ __device__ __forceinline__ void draw_rejected(const Batch& batch, bool counts, D
 // The masses of a block's tokens in the open cell by its parts, in units of 2^-31, and then those of all blocks.
 struct Parts {
     unsigned own[2][PARTS], all[2][PARTS];
+    double rho, beta;
 };
 
 static_assert(sizeof(Parts) <= sizeof(Counts), "they are where the counts were");
@@ -69,93 +76,121 @@ struct Rho {
 };
 
 // rho* and beta(rho*), from the tokens of the open cell; the same in every thread of every block.
-__device__ __noinline__ Rho find_rho(Shared& shared, Parts& parts, const Pair& rows, const Cells& cells, const OpenCell& open,
+__device__ __forceinline__ Rho find_rho(Shared& shared, Parts& parts, const Pair& rows, const Cells& cells, const OpenCell& open,
                                         int k) {
     int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
     (&parts.own[0][0])[threadIdx.x] = 0;
     __syncthreads();
     float low = (float)(cells.first - 1 + open.cell) - 0.5f, scale[2] = {rows.share[0] * ONE, rows.share[1] * ONE};
+    // The places of its tokens; the outermost cells hold all that is beyond them too.
+    float from = open.cell == 0 ? -INF : cells.place_of(open.cell), to = open.cell == cells.last ? INF : from;
+    if (open.cell == 0) to = cells.place_of(0);
+    auto part_of = [&](float d, float t) {
+        float place = __fmul_rn(__fsub_rn(d, t), cells.per_width) - low;
+        return min(max((int)(place * (float)PARTS), 0), PARTS - 1);
+    };
+    auto add = [&](int part, unsigned p, unsigned q) { atomicAdd(&parts.own[0][part], p), atomicAdd(&parts.own[1][part], q); };
+    auto mass = [&](float x, int row) { return __float2uint_rn(exp2_fast(fmaf(x, LOG2_E, rows.shift[row])) * scale[row]); };
     int tiles = tiles_of(rows.target.count);
     for (int tile = warp; tile < tiles; tile += WARPS) {
+        int at = tile * TILE + lane * WIDE;
         float d[WIDE], t[WIDE];
-        rows.draft.load(tile * TILE + lane * WIDE, d);
-        rows.target.load(tile * TILE + lane * WIDE, t);
+        rows.draft.load(at, d);
+        rows.target.load(at, t);
+        unsigned inside = 0;
 #pragma unroll
         for (int j = 0; j < WIDE; j++) {
-            bool inside = cells.cell(d[j], t[j]) == (unsigned)open.cell;
-            unsigned some = __ballot_sync(~0u, inside);
-            if (some == 0) continue;
-            float place = __fmul_rn(__fsub_rn(d[j], t[j]), cells.per_width) - low;
-            int part = min(max((int)(place * (float)PARTS), 0), PARTS - 1);
-            unsigned p = inside ? __float2uint_rn(exp2_fast(fmaf(d[j], LOG2_E, rows.shift[0])) * scale[0]) : 0u;
-            unsigned q = inside ? __float2uint_rn(exp2_fast(fmaf(t[j], LOG2_E, rows.shift[1])) * scale[1]) : 0u;
-            int one = __shfl_sync(~0u, part, __ffs((int)some) - 1);
-            if (__all_sync(~0u, !inside || part == one)) {
-                // Most often one token, or all of them, as where rows are equal.
+            float place = cells.place(d[j], t[j]);
+            if (place >= from && place <= to) inside |= 1u << j;
+        }
+        unsigned some = __reduce_add_sync(~0u, (unsigned)__popc(inside));
+        if (some == 0) continue;
+        if (some < 2 * 32) {
+            // Few: each lane looks its own up again.
+            for (; inside != 0; inside &= inside - 1) {
+                int i = at + __ffs((int)inside) - 1;
+                float x = rows.draft.at(i), y = rows.target.at(i);
+                add(part_of(x, y), mass(x, 0), mass(y, 1));
+            }
+            continue;
+        }
+        // Many, as where rows are equal or in few bits: then most are in one part, and are added up first.
+#pragma unroll
+        for (int j = 0; j < WIDE; j++) {
+            bool is_inside = (inside >> j & 1) != 0;
+            unsigned lanes = __ballot_sync(~0u, is_inside);
+            if (lanes == 0) continue;
+            int part = part_of(d[j], t[j]);
+            unsigned p = is_inside ? mass(d[j], 0) : 0u, q = is_inside ? mass(t[j], 1) : 0u;
+            int one = __shfl_sync(~0u, part, __ffs((int)lanes) - 1);
+            if (__all_sync(~0u, !is_inside || part == one)) {
                 p = __reduce_add_sync(~0u, p), q = __reduce_add_sync(~0u, q);
-                if (lane == 0) atomicAdd(&parts.own[0][one], p), atomicAdd(&parts.own[1][one], q);
-            } else if (inside) {
-                atomicAdd(&parts.own[0][part], p), atomicAdd(&parts.own[1][part], q);
+                if (lane == 0) add(one, p, q);
+            } else if (is_inside) {
+                add(part, p, q);
             }
         }
     }
     cluster_sync();
     static_assert(THREADS == 2 * PARTS, "a number a thread");
     unsigned sum = 0;
-    for (unsigned block = 0; block < blocks_of_cluster(); block++) sum += remote_u32(&parts.own[0][0] + threadIdx.x, block);
+    // Eight blocks are asked before the first has answered.
+    for (unsigned block = 0; block < blocks_of_cluster(); block += 8) {
+        unsigned theirs[8];
+#pragma unroll
+        for (unsigned j = 0; j < 8; j++) {
+            theirs[j] = block + j < blocks_of_cluster() ? remote_u32(&parts.own[0][0] + threadIdx.x, block + j) : 0u;
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++) sum += theirs[j];
+    }
     (&parts.all[0][0])[threadIdx.x] = sum;
     __syncthreads();
-    // Every warp: four parts a lane.
-    const int each = PARTS / 32;
-    double p[each], q[each], own_p = 0.0, own_q = 0.0;
+    if (warp == 0) {
+        const int each = PARTS / 32;
+        double p = 0.0, q = 0.0;
 #pragma unroll
-    for (int i = 0; i < each; i++) {
-        own_p += p[i] = (double)parts.all[0][lane * each + i], own_q += q[i] = (double)parts.all[1][lane * each + i];
-    }
-    double upto_p = warp_scan(own_p), upto_q = warp_scan(own_q);
-    double all_p = __shfl_sync(~0u, upto_p, 31), all_q = __shfl_sync(~0u, upto_q, 31);
-    // To the masses of the cell as they were counted.
-    double per_p = all_p > 0.0 ? open.p / all_p : 0.0, per_q = all_q > 0.0 ? open.q / all_q : 0.0;
-    double below = open.below_p + (upto_p - own_p) * per_p, above = open.above_q + (all_q - upto_q + own_q) * per_q;
-    double width = 1.0 / ((double)cells.per_width * PARTS);
-    // The lower ends of the parts: rho falls from part to part, and the last whose lower end is valid holds rho*.
-    int count = 0;
-    double low_p[each], low_q[each];
+        for (int i = 0; i < each; i++) p += (double)parts.all[0][lane * each + i], q += (double)parts.all[1][lane * each + i];
+        double upto_p = warp_scan(p), upto_q = warp_scan(q);
+        double all_p = __shfl_sync(~0u, upto_p, 31), all_q = __shfl_sync(~0u, upto_q, 31);
+        // To the masses of the cell as they were counted.
+        double per_p = all_p > 0.0 ? open.p / all_p : 0.0, per_q = all_q > 0.0 ? open.q / all_q : 0.0;
+        double below = open.below_p + (upto_p - p) * per_p, above = open.above_q + (all_q - upto_q + q) * per_q;
+        double width = 1.0 / ((double)cells.per_width * PARTS);
+        // rho falls from part to part: the last whose lower end is valid holds rho*. That of the first is, but for rounding.
+        auto is_valid_at = [&](int part, double below, double above) {
+            double log_ratio = open.log_low + (double)part * width, rho = exp(-log_ratio);
+            return log_ratio <= 0.0 &&
+                   (rho >= (double)k || draftpick::is_valid(rho, draftpick::smaller(below + above / rho, 1.0), k));
+        };
+        int part = 0;
+        // Among the lanes' first parts, and then among those of a lane.
 #pragma unroll
-    for (int i = 0; i < each; i++) {
-        double log_ratio = open.log_low + (double)(lane * each + i) * width;
-        low_p[i] = below, low_q[i] = above;
-        bool valid = log_ratio <= 0.0;
-        if (valid) {
-            double rho = exp(-log_ratio);
-            valid = rho >= (double)k || draftpick::is_valid(rho, draftpick::smaller(below + above / rho, 1.0), k);
+        for (int level = 0; level < 2; level++) {
+            int own = level == 0 ? lane * each : part + (lane & (each - 1));
+            if (level == 1) {
+                below = __shfl_sync(~0u, below, part / each), above = __shfl_sync(~0u, above, part / each);
+                for (int i = part; i < own; i++) below += parts.all[0][i] * per_p, above -= parts.all[1][i] * per_q;
+            }
+            unsigned valid = __ballot_sync(~0u, is_valid_at(own, below, above)) & (level == 0 ? ~0u : (1u << each) - 1);
+            int last = max(31 - __clz((int)valid), 0);
+            part = level == 0 ? last * each : part + last;
         }
-        count += valid ? 1 : 0;
-        below += p[i] * per_p, above -= q[i] * per_q;
+        below = __shfl_sync(~0u, below, part % each), above = __shfl_sync(~0u, above, part % each);
+        draftpick::Bracket bracket;
+        bracket.masses = draftpick::Mass{parts.all[0][part] * per_p, parts.all[1][part] * per_q};
+        bracket.whole = below, bracket.discounted = above - bracket.masses.q;
+        double most = (double)k, rho = exp(-(open.log_low + (double)part * width));
+        bracket.upper = fmin(fmax(rho, 1.0), most), bracket.lower = fmin(fmax(rho * exp(-width), 1.0), most);
+        rho = draftpick::least_rho(bracket, k, 1e-11);
+        if (lane == 0) parts.rho = rho, parts.beta = draftpick::most_beta(bracket, rho);
     }
-    for (int step = 16; step > 0; step >>= 1) count += __shfl_xor_sync(~0u, count, step);
-    // The lower end of the first is valid, but for rounding.
-    int part = max(count - 1, 0), holder = part / each;
-    draftpick::Bracket bracket;
-#pragma unroll
-    for (int i = 0; i < each; i++) {
-        if (part % each == i) {
-            bracket.whole = low_p[i], bracket.discounted = low_q[i] - q[i] * per_q;
-            bracket.masses = draftpick::Mass{p[i] * per_p, q[i] * per_q};
-        }
-    }
-    bracket.whole = __shfl_sync(~0u, bracket.whole, holder), bracket.discounted = __shfl_sync(~0u, bracket.discounted, holder);
-    bracket.masses.p = __shfl_sync(~0u, bracket.masses.p, holder), bracket.masses.q = __shfl_sync(~0u, bracket.masses.q, holder);
-    double most = (double)k, log_ratio = open.log_low + (double)part * width;
-    bracket.upper = fmin(fmax(exp(-log_ratio), 1.0), most), bracket.lower = fmin(fmax(exp(-log_ratio - width), 1.0), most);
-    const draftpick::Warp team;
-    auto beta = [&](double rho) { return draftpick::most_beta(bracket, rho); };
-    double rho = draftpick::close(team, bracket, k, 1e-9, beta);
-    return Rho{rho, beta(rho)};
+    __syncthreads();
+    return Rho{parts.rho, parts.beta};
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) draw_kseq(const __grid_constant__ Batch batch) {
-    draw_rejected(batch, true, [&](const Setup& s, Pair& rows, const Rejected& it) {
+    draw_rejected(batch, sizeof(Counts), [&](const Setup& s, Pair& rows, const Rejected& it) {
         if (it.rest.classes == 0) {
             draw_all(batch, it, s, rows);
             return;
@@ -166,11 +201,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) draw_kseq(
         Rho found{open.rho, open.beta};
         if (open.cell >= 0) found = find_rho(*s.shared, *reinterpret_cast<Parts*>(s.counts), rows, cells, open, k);
         if (open.decides) {
-            note_drafts(batch, it.pair, k, *s.shared, rows);
-            __syncthreads();
+            const double2* masses = batch.masses + (long long)it.pair * MOST_DRAFTS;
+            const double* coins = batch.draws + (long long)it.pair * (MOST_DRAFTS + 2);
             for (int i = 0; i < k; i++) {
-                double p = draft_mass(*s.shared, rows, i), q = target_mass(*s.shared, rows, i);
-                if (s.shared->coins[i] < accept_probability(q, found.rho * p)) {
+                if (coins[i] < accept_probability(masses[i].y, found.rho * masses[i].x)) {
                     accepted(batch, it.pair, i);
                     return;
                 }
@@ -183,7 +217,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) draw_kseq(
             float q = rows.q(t);
             return fmaxf(fmaf(rows.p(d), of_p, q * SURE), q * least);
         };
-        resample(batch, it.pair, s, rows, it.rest.coin, k, -1, mass);
+        auto allows = [&](int i) { return is_allowed(batch, it.pair, i); };
+        resample(batch, it.pair, s, rows, it.rest.coin, k, -1, mass, allows);
     });
 }
 
@@ -265,12 +300,12 @@ __device__ __forceinline__ void draw_pair(const Batch& batch, int pair, const Se
     if (found) {
         give(batch, pair, shared);
     } else {
-        keep_possible(batch, pair, s, rows, drafts);
+        keep_possible(batch, pair, drafts, [&](int i) { return is_allowed(batch, pair, i); });
     }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) draw_optimal(const __grid_constant__ Batch batch) {
-    draw_rejected(batch, false, [&](const Setup& s, Pair& rows, const Rejected& it) {
+    draw_rejected(batch, 0, [&](const Setup& s, Pair& rows, const Rejected& it) {
         if (it.rest.classes == 0) {
             draw_all(batch, it, s, rows);
             return;

@@ -124,12 +124,11 @@ __device__ __forceinline__ void give(const Batch& batch, int pair, const Shared&
 }
 
 // A pair whose residual has no mass that is more than rounding: the last draft that the target allows stands in for it.
-__device__ __forceinline__ void keep_possible(const Batch& batch, int pair, const Setup& s, const Pair& rows, int count) {
-    __syncthreads();
-    note_drafts(batch, pair, count, *s.shared, rows);
-    __syncthreads();
+// `allows(i)` says whether it allows draft i.
+template <typename Allows>
+__device__ __forceinline__ void keep_possible(const Batch& batch, int pair, int count, Allows allows) {
     for (int i = count - 1; i >= 0; i--) {
-        if (target_mass(*s.shared, rows, i) > 0.0) {
+        if (allows(i)) {
             accepted(batch, pair, i);
             return;
         }
@@ -141,9 +140,9 @@ __device__ __forceinline__ void keep_possible(const Batch& batch, int pair, cons
 #define SURE 0.9999995f
 
 // Draws what was rejected: `draft` is the one to keep where the residual is no more than rounding, -1 for none.
-template <typename Mass>
+template <typename Mass, typename Allows>
 __device__ __forceinline__ void resample(const Batch& batch, int pair, const Setup& s, const Pair& rows, double coin, int count,
-                                         int draft, Mass mass) {
+                                         int draft, Mass mass, Allows allows) {
     add_up<1>(*s.shared, s.tile_sums, rows, [&](float d, float t, float (&m)[1]) { m[0] = mass(d, t); });
     double total = total_of(*s.shared, 0);
     if (draft >= 0 && total <= ACCURACY) {
@@ -152,6 +151,6 @@ __device__ __forceinline__ void resample(const Batch& batch, int pair, const Set
         locate(*s.shared, s.tile_sums, rows, 0, coin * total, mass);
         give(batch, pair, *s.shared);
     } else {
-        keep_possible(batch, pair, s, rows, count);
+        keep_possible(batch, pair, count, allows);
     }
 }

@@ -74,8 +74,9 @@ DRAFTPICK_DEVICE void exchange(const Team& team, const Edges& edges, const Mass*
         lacking += larger(lack, 0.0);
         exceeding += larger(-lack, 0.0);
     }
-    double all_lacking, all_exceeding;
-    double lacks = team.scan(lacking, all_lacking) - lacking, exceeds = team.scan(exceeding, all_exceeding) - exceeding;
+    double all_lacking, all_exceeding, lacks = lacking, exceeds = exceeding;
+    team.scan(lacks, exceeds, all_lacking, all_exceeding);
+    lacks -= lacking, exceeds -= exceeding;
     // H ends where the sum of what its items lack, less what they have too much, is least.
     double least = 0.0, lacks_at = 0.0, exceeds_at = 0.0;
     int over = 0;

@@ -659,6 +659,7 @@ __device__ __noinline__ void draw_residual(const Trees& trees, int index, int sp
 extern "C" __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_next(const __grid_constant__ Trees trees) {
     __shared__ Search search;
     const int index = blockIdx.x / trees.splits, split = blockIdx.x % trees.splits;
+    wait_for_last();
     const Outcome outcome = trees.outcomes[index];
     switch (outcome.kind) {
         case TARGET: {

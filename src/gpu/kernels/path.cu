@@ -12,6 +12,8 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS) plan_nodes(const __gr
     __shared__ Mass classes[MAX_CELLS];
     __shared__ double prefix[MAX_CELLS];
     __shared__ Mass merged[MAX_EDGES];
+    wait_for_last();
+    let_next_start();
     const Warp warp;
     const int pair = blockIdx.x;
     const int paths = trees.paths_of[pair];
@@ -23,19 +25,19 @@ extern "C" __global__ void __launch_bounds__(PLAN_THREADS) plan_nodes(const __gr
         if (threadIdx.x == 0) plan.status = OK;
         return;
     }
-    const double2* cells = trees.cells + (long long)pair * MAX_CELLS;
+    const CellCounts* counted = trees.counted + (long long)pair * MAX_CELLS;
     const NodeGrid grid = grid_of(row, trees.per_width, paths);
 #pragma unroll
     for (int i = 0; i < (MAX_CELLS + PLAN_THREADS - 1) / PLAN_THREADS; i++) {
         const int c = i * PLAN_THREADS + (int)threadIdx.x;
-        if (c < grid.edges.len) classes[c] = mass_at(cells, c + grid.skip);
+        if (c < grid.edges.len) classes[c] = mass_at(counted, c + grid.skip, row.cells);
     }
     __syncthreads();
     if (threadIdx.x >= 32) return;
     if (grid.skip > 0) {
         Mass lowest{0.0, 0.0};
         for (int c = warp.lane(); c < grid.skip; c += 32) {
-            const Mass here = mass_at(cells, c);
+            const Mass here = mass_at(counted, c, row.cells);
             lowest.p += here.p;
             lowest.q += here.q;
         }
@@ -123,6 +125,8 @@ extern "C" __global__ void walk_trees(const __grid_constant__ Trees trees) {
     TreeRoom& room = *reinterpret_cast<TreeRoom*>(shared);
     Nest* nests = reinterpret_cast<Nest*>(shared + (sizeof(TreeRoom) + 15) / 16 * 16);
     const int index = blockIdx.x, thread = threadIdx.x;
+    wait_for_last();
+    let_next_start();
     const Tree tree = tree_at(trees, index);
     const int longest = open_tree(trees, tree, room.rows);
     const int paths = __popc(room.rows.paths);

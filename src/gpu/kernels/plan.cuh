@@ -54,31 +54,28 @@ constexpr double ROUNDING = 64.0 * EPSILON;
 // Whether rho is at or above the root of p_acc(rho) = rho·beta(rho), given beta(rho).
 DRAFTPICK_DEVICE bool is_valid(double rho, double beta, int k) { return any_of(beta, k) - rho * beta <= ROUNDING; }
 
-// The class of a grid that covers the ratios p/q from 1/k up in which rho* lies. `inverses` are those of the grid's edges,
-// `prefix` is scratch for `grid.len` pairs.
+// The class of a grid that covers the ratios p/q from 1/k up in which rho* lies. The masses of the classes count by their
+// shares of all. `prefix` is scratch for `grid.len` pairs.
 template <class Team>
-DRAFTPICK_CALL Bracket kseq_bracket(
-    const Team& team, const EdgeGrid& grid, const double* inverses, const Mass* classes, int k, Mass* prefix
-) {
+DRAFTPICK_DEVICE Bracket kseq_bracket(const Team& team, const EdgeGrid& grid, const Mass* classes, int k, Mass* prefix) {
     // prefix[c]: the draft mass of the classes up to c, and the target mass of those above.
     const int stretch = (grid.len + Team::LANES - 1) / Team::LANES;
     const int from = smaller(team.lane() * stretch, grid.len), to = smaller(from + stretch, grid.len);
-    double p = 0.0, q = 0.0;
-    for (int c = from; c < to; c++) prefix[c].p = p += classes[c].p;
-    for (int c = to - 1; c >= from; c--) {
-        prefix[c].q = q;
-        q += classes[c].q;
-    }
-    const double p_below = team.scan(p) - p, q_all = team.sum(q), q_above = q_all - team.scan(q);
+    double p = 0.0, q = 0.0, p_all, q_all;
+    for (int c = from; c < to; c++) p += classes[c].p, q += classes[c].q;
+    double p_below = p, q_below = q;
+    team.scan(p_below, q_below, p_all, q_all);
+    p_below -= p, q_below -= q;
+    const double per_p = 1.0 / p_all, per_q = 1.0 / q_all;
     for (int c = from; c < to; c++) {
-        prefix[c].p += p_below;
-        prefix[c].q += q_above;
+        p_below += classes[c].p, q_below += classes[c].q;
+        prefix[c] = Mass{p_below * per_p, (q_all - q_below) * per_q};
     }
     team.sync();
     // The edges whose rho is in [1, k], highest first: what is below an edge counts whole, what is above it discounted.
     // An edge at k or above is valid.
     auto valid = [&](int edge) {
-        const double rho = inverses[edge];
+        const double rho = inverse(grid, edge);
         return is_valid(rho, smaller(prefix[edge].p + prefix[edge].q / rho, 1.0), k);
     };
     int low = larger(int(ceil((-log(double(k)) - grid.log_lowest) * grid.per_width)), 1);
@@ -93,18 +90,17 @@ DRAFTPICK_CALL Bracket kseq_bracket(
         low = smaller(low + found * step, high);
     }
     Bracket bracket;
+    const double above = inverse(grid, low - 1), here = inverse(grid, low);
     bracket.open = low;
-    bracket.lower = clamped(inverses[low], 1.0, double(k));
-    bracket.upper = clamped(inverses[low - 1], 1.0, double(k));
+    bracket.lower = clamped(here, 1.0, double(k));
+    bracket.upper = clamped(above, 1.0, double(k));
     bracket.whole = prefix[low - 1].p;
     bracket.discounted = prefix[low].q;
-    bracket.masses = classes[low];
-    const double above = inverses[low - 1], here = inverses[low];
-    const double p_upper = clamped((classes[low].p * above - classes[low].q) / (above - here), 0.0, classes[low].p);
-    const double p_lower = classes[low].p - p_upper;
+    bracket.masses = Mass{classes[low].p * per_p, classes[low].q * per_q};
+    const double p_upper = clamped((bracket.masses.p * above - bracket.masses.q) / (above - here), 0.0, bracket.masses.p);
+    const double p_lower = bracket.masses.p - p_upper;
     bracket.on_lower = Mass{p_lower, p_lower * above};
     bracket.on_upper = Mass{p_upper, p_upper * here};
-    team.sync();
     return bracket;
 }
 
@@ -122,25 +118,58 @@ DRAFTPICK_DEVICE double least_beta(const Bracket& bracket, double rho) {
     return smaller(bracket.whole + bracket.discounted * per_rho + open, 1.0);
 }
 
-// The smallest valid rho of a bracket: bisection until the ends are neighbouring numbers, in as many parts at a time as
-// there are lanes and one. `beta(rho)` is called by every lane with a rho of its own. With `least_beta` the result is
-// at or above rho*, and so valid; with `most_beta` at or below it.
-//
-// `precision`: the part of itself at which an interval is short enough; with 0 its ends are neighbouring numbers.
-template <class Team, class Beta>
-DRAFTPICK_DEVICE double close(const Team& team, const Bracket& bracket, int k, double precision, const Beta& beta) {
+// The smallest valid rho of a bracket: bisection until the ends are neighbouring numbers.
+template <class Beta>
+DRAFTPICK_DEVICE double close(const Bracket& bracket, int k, const Beta& beta) {
     double lower = bracket.lower, upper = bracket.upper;
     if (is_valid(lower, beta(lower), k)) return lower;
     for (;;) {
-        if (upper - lower < precision * upper) return upper;
-        const double rho = Team::LANES == 1 ? 0.5 * (lower + upper)
-                                            : lower + (upper - lower) * (double(team.lane() + 1) / (Team::LANES + 1));
-        const bool inside = rho > lower && rho < upper;
-        if (team.first(inside) == Team::LANES) return upper;
-        const int found = team.first(inside ? is_valid(rho, beta(rho), k) : rho >= upper);
-        if (found < Team::LANES) upper = smaller(team.from(rho, found), upper);
-        if (found > 0) lower = larger(team.from(rho, found - 1), lower);
+        const double rho = 0.5 * (lower + upper);
+        if (!(rho > lower && rho < upper)) return upper;
+        if (is_valid(rho, beta(rho), k)) {
+            upper = rho;
+        } else {
+            lower = rho;
+        }
     }
+}
+
+// The root of p_acc(rho) = rho·beta(rho) in an interval that holds it, to about `precision` of itself, where
+// beta(rho) = whole + discounted/rho: Newton's method, halving the interval where that leaves it.
+DRAFTPICK_DEVICE double root(double whole, double discounted, double lower, double upper, int k, double precision) {
+    double rho = lower;
+    for (int step = 0; step < 64; step++) {
+        const double per_rho = 1.0 / rho, of_rho = discounted * per_rho, beta = smaller(whole + of_rho, 1.0);
+        const double excess = any_of(beta, k) - rho * beta - ROUNDING;
+        if (excess <= 0.0) {
+            if (step == 0) return rho;
+            upper = rho;
+        } else {
+            lower = rho;
+        }
+        // (1 − beta)^(k − 1)
+        double power = 1.0, square = 1.0 - beta;
+        for (int digits = k - 1; digits > 0; digits >>= 1, square *= square) power *= digits & 1 ? square : 1.0;
+        double next = rho + excess / (double(k) * power * of_rho * per_rho + whole);
+        if (!(next >= lower && next <= upper)) next = 0.5 * (lower + upper);
+        if (fabs(next - rho) <= precision * rho) return next;
+        rho = next;
+    }
+    return upper;
+}
+
+// What rho* is at most, and at least: by the two bounds on beta.
+DRAFTPICK_DEVICE double most_rho(const Bracket& bracket, int k, double precision) {
+    return root(
+        bracket.whole + bracket.on_lower.p, bracket.discounted + bracket.on_upper.q, bracket.lower, bracket.upper, k, precision
+    );
+}
+DRAFTPICK_DEVICE double least_rho(const Bracket& bracket, int k, double precision) {
+    // All tokens of the class are at one ratio: below it they count whole, above it discounted.
+    const double kink = clamped(bracket.masses.p > 0.0 ? bracket.masses.q / bracket.masses.p : 0.0, bracket.lower, bracket.upper);
+    return is_valid(kink, most_beta(bracket, kink), k)
+               ? root(bracket.whole + bracket.masses.p, bracket.discounted, bracket.lower, kink, k, precision)
+               : root(bracket.whole, bracket.discounted + bracket.masses.q, kink, bracket.upper, k, precision);
 }
 
 // p_acc/beta, what a draft's discounted mass is worth after k tries.

@@ -31,7 +31,15 @@ struct RowStats {
     int token;              // what the flag is about, -1 where there is nothing to name
 };
 
-// The grid: a token of logits (d, t) has the number n = round((d - t)*per_width), in f32 and not fused, and lies in
+// The draft and the target mass of a cell, in units of 2^COMMON_EXPONENT; the target mass of the last cell in finer ones.
+struct CellCounts {
+    unsigned long long p, q;
+};
+
+#define COMMON_EXPONENT -40
+#define COMMON_LAST_EXPONENT -42
+
+// The grid: a token of logits (d, t) has the number n = round((d - t)*per_width), in f32, and lies in
 // cell clamp(n - first + 1, 0, cells - 1). Finite edge j (0 <= j < cells - 1) is the upper end of cell j; its
 // log-ratio ln(p/q) is (first + j - 0.5)*width - (draft_log_sum - target_log_sum), with width = 1/(double)per_width.
 struct Grid {

@@ -48,7 +48,7 @@ struct Part {
 };
 
 // What a block tells the others of a row: its largest logit, and the sum of 2^(logit*LOG2_E + shift_of(most)).
-struct Told {
+struct __align__(16) Told {
     float most;
     unsigned unused;
     double sum;
@@ -74,13 +74,32 @@ struct Pair {
     __device__ __forceinline__ float q(float x) const { return exp2_fast(fmaf(x, LOG2_E, shift[1])) * share[1]; }
 };
 
+// What a block knows of a pair once all blocks have told of their chunks.
+struct Found {
+    double log_sum[2];
+    float shift[2], share[2];  // of `Pair`
+    int flags;
+    // Of counting the block's chunk:
+    float scale[2];            // from powers to counts, of p and q
+    int exponents[2];          // of what a count of 1 stands for
+    int first, last;           // of `Cells`
+    bool is_heavy;             // whether a token's mass may be 2^24 counts or more
+};
+
+// What the warps tell of their part of a chunk: its largest logit, NaN if there is one, and the sum of
+// 2^(logit*LOG2_E + shift_of(base)).
+struct PartSum {
+    float most, sum, base;
+};
+
 // The shared memory of a block ahead of the chunks.
 struct Shared {
     unsigned long long arrived, heard;  // barriers: the rows; what the others tell
     Told told[2][MOST_BLOCKS];
     Mine mine;
-    float warp_max[2][WARPS], warp_sum[2][WARPS];
-    int exponents[3];  // of what a count of 1 stands for: of p, of q, of q in the last cell
+    Found of_all;
+    Grid grid;
+    PartSum parts[2][WARPS];
     int found, first_bad;
     // The drafts: tokens, logits of both rows, coins. One more coin for the residual.
     int tokens[MOST_DRAFTS];
@@ -106,61 +125,73 @@ __device__ __forceinline__ void copy_rest(Logit* to, const Logit* from, int done
     for (int i = done + threadIdx.x; i < padded; i += THREADS) to[i] = i < count ? from[i] : masked();
 }
 
-// The largest logit of a block's chunk, before scaling; NaN if there is one.
-__device__ __forceinline__ float largest(const Part& part) {
-    float most = -INF;
-#if RESIDENT && DTYPE != 0
-    // Two at a time.
-    unsigned pair = DTYPE == 1 ? 0xfc00fc00u : 0xff80ff80u;
-    for (int at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
-        uint4 v = *reinterpret_cast<const uint4*>(part.logits + at);
-        unsigned words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-#if DTYPE == 1
-            asm("max.NaN.f16x2 %0, %0, %1;" : "+r"(pair) : "r"(words[j]));
-#else
-            asm("max.NaN.bf16x2 %0, %0, %1;" : "+r"(pair) : "r"(words[j]));
-#endif
-        }
-    }
-    float a, b;
-    widen_word(pair, a, b);
-    most = max_or_nan(a, b);
-#else
-    Part raw = part;
-    raw.scale = 1.0f, raw.least = -INF, raw.tie = 0;
-    for (int at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
-        float x[WIDE];
-        raw.load(at, x);
-#pragma unroll
-        for (int j = 0; j < WIDE; j++) most = max_or_nan(most, x[j]);
-    }
-#endif
-    for (int step = 16; step > 0; step >>= 1) most = max_or_nan(most, __shfl_xor_sync(~0u, most, step));
-    return most;
-}
-
 // The power of 2, a whole one, that makes the largest logit's about 1.
 __device__ __forceinline__ float shift_of(float most) { return most == -INF ? 0.0f : -rintf(most * LOG2_E); }
 
-// The sum of 2^(logit*LOG2_E + shift) over a warp's part of a chunk.
-__device__ __forceinline__ float sum_of(const Part& part, float shift) {
-    float sum = 0.0f;
-    for (int at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
-        float x[WIDE];
+__device__ __forceinline__ float half_warp_max_or_nan(float x) {
+    for (int step = 8; step > 0; step >>= 1) x = max_or_nan(x, __shfl_xor_sync(~0u, x, step));
+    return x;
+}
+__device__ __forceinline__ double half_warp_sum(double x) {
+    for (int step = 8; step > 0; step >>= 1) x += __shfl_xor_sync(~0u, x, step);
+    return x;
+}
+__device__ __forceinline__ float warp_max_or_nan(float x) {
+    return half_warp_max_or_nan(max_or_nan(x, __shfl_xor_sync(~0u, x, 16)));
+}
+
+#define FINEST_EXPONENT -9  // finer than the rounding of the masses themselves would be for nothing
+
+// The exponent of 2 below which all mass of a chunk stays, by the sum of its powers.
+__device__ __forceinline__ int exponent_of(double sum, float most, float shift, float share) {
+    double mass = most > -INF ? sum * power_of_two(shift - shift_of(most)) * (double)share : 0.0;
+    // The exponent of a number is in its bits.
+    return min(max((__double2hiint(mass) >> 20) - 1022, FINEST_EXPONENT), 1);
+}
+
+// The sum of the powers 2^(logit*LOG2_E + shift) of a vector, and the larger of `most` and its logits, NaN if one is.
+__device__ __forceinline__ float sum_vector(const float (&logits)[WIDE], float shift, float& most) {
+    float x[WIDE], y[WIDE];
+#pragma unroll
+    for (int j = 0; j < WIDE; j++) y[j] = logits[j], x[j] = exp2_fast(fmaf(logits[j], LOG2_E, shift));
+#pragma unroll
+    for (int step = WIDE / 2; step > 0; step >>= 1) {
+#pragma unroll
+        for (int j = 0; j < step; j++) x[j] += x[j + step], y[j] = max_or_nan(y[j], y[j + step]);
+    }
+    most = max_or_nan(most, y[0]);
+    return x[0];
+}
+
+// One pass: the powers are scaled by the largest of the warp's first logits, which is near enough to the largest of all in
+// most rows; where a sum overflows, or is NaN, they are looked at once more. The same in all lanes.
+__device__ __forceinline__ PartSum sum_part(const Part& part) {
+    int at = threadIdx.x * WIDE;
+    float x[WIDE];
+    PartSum it{-INF, 0.0f, -INF};
+    if (at < part.count) {
         part.load(at, x);
 #pragma unroll
-        for (int j = 0; j < WIDE; j++) x[j] = exp2_fast(fmaf(x[j], LOG2_E, shift));
-#pragma unroll
-        for (int step = WIDE / 2; step > 0; step >>= 1) {
-#pragma unroll
-            for (int j = 0; j < step; j++) x[j] += x[j + step];
-        }
-        sum += x[0];
+        for (int j = 0; j < WIDE; j++) it.base = fmaxf(it.base, x[j]);
     }
-    for (int step = 16; step > 0; step >>= 1) sum += __shfl_xor_sync(~0u, sum, step);
-    return sum;
+    for (int step = 16; step > 0; step >>= 1) it.base = fmaxf(it.base, __shfl_xor_sync(~0u, it.base, step));
+    float shift = shift_of(it.base);
+#pragma unroll 2
+    for (; at < part.count; at += THREADS * WIDE) {
+        part.load(at, x);
+        it.sum += sum_vector(x, shift, it.most);
+    }
+    for (int step = 16; step > 0; step >>= 1) it.sum += __shfl_xor_sync(~0u, it.sum, step);
+    it.most = warp_max_or_nan(it.most);
+    if (!(it.sum < INF)) {
+        it.base = it.most, it.sum = 0.0f;
+        for (at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
+            part.load(at, x);
+            it.sum += sum_vector(x, shift_of(it.base), it.most);
+        }
+        for (int step = 16; step > 0; step >>= 1) it.sum += __shfl_xor_sync(~0u, it.sum, step);
+    }
+    return it;
 }
 
 // Waits until all has arrived that a barrier was told to expect, for the time that `round` counts from 0.
@@ -177,77 +208,90 @@ __device__ __forceinline__ void wait_for(unsigned long long& barrier, int round)
 #endif
 }
 
-// The normalisers of both rows, over the whole cluster. Returns flags, the same in all blocks, and the token they are
-// about.
-__device__ __forceinline__ int normalise(Shared& shared, Pair& rows, int& token) {
+// The normalisers of both rows, over the whole cluster. Returns flags, the same in all blocks, and the token they are about.
+// `also` is called in the warp that finds the logarithms of the sums, with both; its other lanes have the same.
+template <typename Also>
+__device__ __forceinline__ int normalise(Shared& shared, Pair& rows, int& token, Also also) {
     int warp = threadIdx.x / 32, lane = threadIdx.x & 31;
-    float most[2] = {largest(rows.draft), largest(rows.target)};
-    if (lane == 0) shared.warp_max[0][warp] = most[0], shared.warp_max[1][warp] = most[1];
-    __syncthreads();
-    for (int other = 0; other < WARPS; other++) {
-        most[0] = max_or_nan(most[0], shared.warp_max[0][other]), most[1] = max_or_nan(most[1], shared.warp_max[1][other]);
-    }
-    // Of a tie that is split the part that stays: in the cluster as a whole there is one.
-    most[0] = rows.draft.shaped(most[0], 0x7fffffff), most[1] = rows.target.shaped(most[1], 0x7fffffff);
-    float sums[2] = {sum_of(rows.draft, shift_of(most[0])), sum_of(rows.target, shift_of(most[1]))};
-    if (lane == 0) shared.warp_sum[0][warp] = sums[0], shared.warp_sum[1][warp] = sums[1];
+    if (threadIdx.x == 0) shared.first_bad = 0x7fffffff;
+    PartSum sums[2] = {sum_part(rows.draft), sum_part(rows.target)};
+    if (lane == 0) shared.parts[0][warp] = sums[0], shared.parts[1][warp] = sums[1];
     __syncthreads();
     // All blocks have begun, and are ready to hear.
     cluster_wait();
-    int blocks = (int)blocks_of_cluster(), rank = (int)block_in_cluster();
-    if (warp < 2 && lane < blocks) {
-        double sum = 0.0;
-        for (int other = 0; other < WARPS; other++) sum += (double)shared.warp_sum[warp][other];
-        float own = warp == 0 ? most[0] : most[1];
+    // Two warps do what is left for their block: the others would only take their turns.
+    if (warp < 2) {
+        int blocks = (int)blocks_of_cluster(), rank = (int)block_in_cluster();
+        // Of the draft row in its lower half, of the target row in the upper.
+        int row = lane / MOST_BLOCKS, block = lane % MOST_BLOCKS;
+        static_assert(WARPS <= MOST_BLOCKS, "a lane a warp");
+        PartSum part = block < WARPS ? shared.parts[row][block] : PartSum{-INF, 0.0f, -INF};
+        float own = half_warp_max_or_nan(part.most);
+        double own_sum = part.sum > 0.0f ? (double)part.sum * power_of_two(shift_of(own) - shift_of(part.base)) : 0.0;
+        own_sum = half_warp_sum(own_sum);
+        if (warp == 0 && block < blocks) {
 #if __CUDA_ARCH__ >= 900
-        // A cluster of one block is none, for whose memory there is no such store.
-        if (blocks > 1) {
-            asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b64 [%0], {%1, %2}, [%3];" ::"r"(
-                             remote(&shared.told[warp][rank], lane)),
-                         "l"((unsigned long long)__float_as_uint(own)), "l"(__double_as_longlong(sum)),
-                         "r"(remote(&shared.heard, lane))
-                         : "memory");
-        } else {
-            shared.told[warp][0] = Told{own, 0u, sum};
-        }
-#else
-        shared.told[warp][rank] = Told{own, 0u, sum};
+            // A cluster of one block is none, for whose memory there is no such store.
+            if (blocks > 1) {
+                asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b64 [%0], {%1, %2}, [%3];" ::"r"(
+                                 remote(&shared.told[row][rank], block)),
+                             "l"((unsigned long long)__float_as_uint(own)), "l"(__double_as_longlong(own_sum)),
+                             "r"(remote(&shared.heard, block))
+                             : "memory");
+            }
 #endif
+        }
+        if (blocks > 1) wait_for(shared.heard, 0);
+        Told told{-INF, 0u, 0.0};
+        if (block < blocks) told = blocks > 1 ? shared.told[row][block] : Told{own, 0u, own_sum};
+        float all = half_warp_max_or_nan(told.most);
+        double sum = told.most > -INF ? told.sum * power_of_two(shift_of(all) - shift_of(told.most)) : 0.0;
+        sum = half_warp_sum(sum);
+        // Nothing is left where a tie is masked whole.
+        float largest = !(sum > 0.0) && all <= LARGEST ? -INF : all;
+        bool has_none[2] = {!rows.has_draft, false};
+        if (warp == 0) {
+            float share = (float)(1.0 / sum), scale, top;
+            int exponent = exponent_of(own_sum, own, shift_of(largest), share);
+            scale = share * __int_as_float((127 + 31 - exponent) << 23);
+            top = exp2_fast(fmaf(own, LOG2_E, shift_of(largest))) * scale;
+            int flags = 0;
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float of_row = __shfl_sync(~0u, largest, i * MOST_BLOCKS);
+                if (has_none[i]) continue;
+                if (!(of_row <= LARGEST)) {
+                    flags |= i == 0 ? ROW_DRAFT_NOT_A_NUMBER : ROW_TARGET_NOT_A_NUMBER;
+                } else if (!(of_row >= -LARGEST)) {
+                    flags |= i == 0 ? ROW_DRAFT_ALL_MASKED : ROW_TARGET_ALL_MASKED;
+                }
+            }
+            unsigned heavy = __ballot_sync(~0u, !(top < 16777208.0f));
+            if (block == 0) {
+                bool none = row == 0 && has_none[0];
+                shared.of_all.shift[row] = none ? 0.0f : shift_of(largest);
+                shared.of_all.share[row] = none ? 0.0f : share;
+                shared.of_all.scale[row] = none ? 0.0f : scale;
+                shared.of_all.exponents[row] = exponent;
+            }
+            if (lane == 0) shared.of_all.flags = flags, shared.of_all.is_heavy = heavy != 0;
+        } else {
+            // The largest logit times LOG2_E is not `shift` exactly, and LOG2_E is not log2(e): made up for here.
+            double rest = (double)all * (double)LOG2_E + (double)shift_of(all);
+            double log_sum = (double)all + log(sum) - rest * 0.6931471805599453;
+            if (row == 0 && has_none[0]) log_sum = 0.0;
+            double of_both[2] = {__shfl_sync(~0u, log_sum, 0), __shfl_sync(~0u, log_sum, MOST_BLOCKS)};
+            also(of_both);
+            if (block == 0) shared.of_all.log_sum[row] = log_sum;
+        }
     }
-    if (threadIdx.x == 0) shared.first_bad = 0x7fffffff;
-    if (blocks > 1) {
-        wait_for(shared.heard, 0);
-    } else {
-        __syncthreads();
-    }
-    // Every warp adds up what the blocks told: of the draft row in its lower half, of the target row in the upper.
-    int row = lane / MOST_BLOCKS, block = lane % MOST_BLOCKS;
-    Told told = block < blocks ? shared.told[row][block] : Told{-INF, 0u, 0.0};
-    float all = told.most;
-    for (int step = MOST_BLOCKS / 2; step > 0; step >>= 1) all = max_or_nan(all, __shfl_xor_sync(~0u, all, step));
-    double sum = told.most > -INF ? told.sum * power_of_two(shift_of(all) - shift_of(told.most)) : 0.0;
-    for (int step = MOST_BLOCKS / 2; step > 0; step >>= 1) sum += __shfl_xor_sync(~0u, sum, step);
-    // The largest logit times LOG2_E is not `shift` exactly, and LOG2_E is not log2(e): made up for here.
-    double rest = (double)all * (double)LOG2_E + (double)shift_of(all);
-    double log_sum = (double)all + log(sum) - rest * 0.6931471805599453;
-    float share = (float)(1.0 / sum);
-    // Nothing is left where a tie is masked whole.
-    if (!(sum > 0.0) && all <= LARGEST) all = -INF;
-    int flags = 0;
+    __syncthreads();
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        float largest_of_all = __shfl_sync(~0u, all, i * MOST_BLOCKS);
-        rows.shift[i] = shift_of(largest_of_all);
-        rows.share[i] = __shfl_sync(~0u, share, i * MOST_BLOCKS);
-        rows.log_sum[i] = __shfl_sync(~0u, log_sum, i * MOST_BLOCKS);
-        if (i == 0 && !rows.has_draft) {
-            rows.shift[0] = 0.0f, rows.log_sum[0] = 0.0, rows.share[0] = 0.0f;
-        } else if (!(largest_of_all <= LARGEST)) {
-            flags |= i == 0 ? ROW_DRAFT_NOT_A_NUMBER : ROW_TARGET_NOT_A_NUMBER;
-        } else if (!(largest_of_all >= -LARGEST)) {
-            flags |= i == 0 ? ROW_DRAFT_ALL_MASKED : ROW_TARGET_ALL_MASKED;
-        }
+        rows.shift[i] = shared.of_all.shift[i], rows.share[i] = shared.of_all.share[i];
+        rows.log_sum[i] = shared.of_all.log_sum[i];
     }
+    int flags = shared.of_all.flags;
     token = -1;
     if (flags & (ROW_DRAFT_NOT_A_NUMBER | ROW_TARGET_NOT_A_NUMBER)) {
         // The draft row is named first.
@@ -335,11 +379,11 @@ __device__ __forceinline__ void begin_barriers(Shared& shared) {
 }
 #endif
 
-// Brings a block's chunks of a pair's rows into shared memory, and notes the drafts meanwhile. `clear` is called while the
-// rows are on their way. `round` counts the pairs that the block has opened before.
-template <typename Clear>
-__device__ __forceinline__ void open_pair(const Batch& batch, int pair, int drafts, int round, Shared& shared, Logit* room,
-                                          Pair& rows, Clear clear) {
+// Brings a block's chunks of a pair's rows into shared memory; `meanwhile` is called while they are on their way, and what it
+// writes there all threads see afterwards. `round` counts the pairs that the block has opened before.
+template <typename Meanwhile>
+__device__ __forceinline__ void open_pair(const Batch& batch, int pair, int round, Shared& shared, Logit* room, Pair& rows,
+                                          Meanwhile meanwhile) {
     rows.from = (int)block_in_cluster() * batch.chunk;
     int count = max(0, min(batch.chunk, batch.vocab - rows.from));
     bool has_target;
@@ -395,8 +439,7 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
         *reinterpret_cast<uint4*>(own_target + i) = __ldg(reinterpret_cast<const uint4*>(target + i));
     }
 #endif
-    clear();
-    note_drafts(batch, pair, drafts, shared, rows);
+    meanwhile();
     copy_rest(own_draft, draft, draft_whole, draft_count, padded);
     copy_rest(own_target, target, whole, count, padded);
     __syncthreads();
@@ -407,8 +450,7 @@ __device__ __forceinline__ void open_pair(const Batch& batch, int pair, int draf
 #if __CUDA_ARCH__ >= 900
     if (threadIdx.x == 0 && round == 0) begin_barriers(shared);
 #endif
-    clear();
-    note_drafts(batch, pair, drafts, shared, rows);
+    meanwhile();
     __syncthreads();
 #endif
 }

@@ -162,6 +162,8 @@ extern "C" __global__ void walk_spread(const __grid_constant__ Trees trees) {
     Piece* few = reinterpret_cast<Piece*>(spreads + trees.paths);
     SpreadRoom* rooms = reinterpret_cast<SpreadRoom*>(few + 2 * trees.paths * FEW_PIECES);
     const int index = blockIdx.x;
+    wait_for_last();
+    let_next_start();
     const Tree tree = tree_at(trees, index);
     const int longest = open_tree(trees, tree, room.rows);
     Outcome outcome = no_outcome(room.rows.flags);

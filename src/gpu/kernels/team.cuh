@@ -93,6 +93,8 @@ struct One {
     // Σ over the lanes up to and with this one; `all` is that over all of them.
     DRAFTPICK_DEVICE double scan(double x) const { return x; }
     DRAFTPICK_DEVICE double scan(double x, double& all) const { return all = x; }
+    // The same of two at a time, in place.
+    DRAFTPICK_DEVICE void scan(double& x, double& y, double& all_x, double& all_y) const { all_x = x, all_y = y; }
     // What `lane` holds.
     DRAFTPICK_DEVICE double from(double x, int) const { return x; }
     DRAFTPICK_DEVICE int from(int x, int) const { return x; }
@@ -145,14 +147,14 @@ struct Warp {
     }
 };
 
-// All threads of a block. `scratch` holds two numbers a warp; sums go to either half in turn, so that one barrier each is
-// enough.
+// All threads of a block. `scratch` holds six numbers a warp: two for single sums and four for pairs of them; they go to either
+// half in turn, so that one barrier each is enough.
 struct Block {
     static constexpr int LANES = 256;
     static constexpr int WARPS_OF_TEAM = LANES / 32;
     static constexpr unsigned ALL = 0xffffffffu;
     double* scratch;
-    mutable int turn;
+    mutable int turn, turn_of_two;
 
     DRAFTPICK_DEVICE int lane() const { return threadIdx.x; }
     DRAFTPICK_DEVICE void sync() const { __syncthreads(); }
@@ -196,6 +198,21 @@ struct Block {
     DRAFTPICK_DEVICE double scan(double x) const {
         double all;
         return scan(x, all);
+    }
+    DRAFTPICK_DEVICE void scan(double& x, double& y, double& all_x, double& all_y) const {
+        turn_of_two ^= 2 * WARPS_OF_TEAM;
+        double* sums = scratch + 2 * WARPS_OF_TEAM + turn_of_two;
+        for (int step = 1; step < 32; step <<= 1) {
+            const double x_below = __shfl_up_sync(ALL, x, step), y_below = __shfl_up_sync(ALL, y, step);
+            if ((threadIdx.x & 31) >= step) x += x_below, y += y_below;
+        }
+        if ((threadIdx.x & 31) == 31) sums[threadIdx.x / 32] = x, sums[WARPS_OF_TEAM + threadIdx.x / 32] = y;
+        __syncthreads();
+        all_x = all_y = 0.0;
+        for (int warp = 0; warp < WARPS_OF_TEAM; warp++) {
+            if (warp == int(threadIdx.x / 32)) x += all_x, y += all_y;
+            all_x += sums[warp], all_y += sums[WARPS_OF_TEAM + warp];
+        }
     }
     DRAFTPICK_DEVICE double from(double x, int lane) const {
         double* value = half();

@@ -50,7 +50,7 @@ struct Trees {
     const int* draft_tie;
     const int* target_tie;
     const RowStats* stats;    // of each pair that is an inner node
-    const double2* cells;
+    const CellCounts* counted;  // [pairs][MAX_CELLS]
     const int* nodes;         // [trees][paths][length + 1]: the pair of each node of a path, -1 where the text has ended
     const int* tokens;        // [trees][paths][length]
     const int* lengths;       // [trees][paths]; -1 for no path
@@ -106,9 +106,11 @@ __device__ __forceinline__ NodeGrid grid_of(const RowStats& row, float per_width
     return cells_of(row, per_width, min(max((int)fmin(fmax(lowest, -2e6), 2e6) - row.first, 0), row.cells - 2));
 }
 
-__device__ __forceinline__ Mass mass_at(const double2* cells, int cell) {
-    const double2 found = cells[cell];
-    return Mass{found.x, found.y};
+// The masses of a cell of a pair with so many.
+__device__ __forceinline__ Mass mass_at(const CellCounts* counted, int cell, int cells) {
+    const double unit = 1.0 / (1ll << -COMMON_EXPONENT), last = 1.0 / (1ll << -COMMON_LAST_EXPONENT);
+    const ulonglong2 both = reinterpret_cast<const ulonglong2*>(counted)[cell];
+    return Mass{(double)both.x * unit, (double)both.y * (cell + 1 == cells ? last : unit)};
 }
 
 // ---- trees -----------------------------------------------------------------------------------------------------
@@ -215,9 +217,9 @@ __device__ __forceinline__ int open_tree(const Trees& trees, const Tree& tree, T
 
 // Whether a path is kept down to a node of which only the masses of the cells are known; one warp.
 __device__ __forceinline__ Decision decided_by_cells(const Trees& trees, int pair, double weight, double coin) {
-    const double2* cells = trees.cells + (long long)pair * MAX_CELLS;
+    const CellCounts* counted = trees.counted + (long long)pair * MAX_CELLS;
     const EdgeGrid grid = cells_of(trees.stats[pair], trees.per_width, 0).edges;
-    const Bounds bounds = residual_bounds(Warp{}, grid, [&](int c) { return mass_at(cells, c); }, weight);
+    const Bounds bounds = residual_bounds(Warp{}, grid, [&](int c) { return mass_at(counted, c, grid.len); }, weight);
     return keeps(bounds, weight, coin);
 }
 
