@@ -56,7 +56,7 @@ struct TreeRoom {
 };
 
 // The path coupling.
-__device__ __noinline__ void walk_paths(const Trees& trees, const Tree& tree, int paths, int longest, TreeRoom& room, Nest* nests,
+__device__ __forceinline__ void walk_paths(const Trees& trees, const Tree& tree, int paths, int longest, TreeRoom& room, Nest* nests,
                            Outcome& outcome) {
     const Warp warp;
     Walkers& walkers = room.walkers;

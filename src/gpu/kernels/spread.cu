@@ -21,7 +21,7 @@ struct SpreadTree {
     TokenItems items[MAX_PATHS * MAX_LENGTH];
 };
 
-__device__ __noinline__ void walk(const Trees& trees, const Tree& tree, int index, int longest, SpreadTree& room,
+__device__ __forceinline__ void walk(const Trees& trees, const Tree& tree, int index, int longest, SpreadTree& room,
                                   Spread* spreads, SpreadRoom* rooms, Piece* few, Outcome& outcome) {
     const Warp warp;
     const TreeRows& rows = room.rows;

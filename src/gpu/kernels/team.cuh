@@ -8,7 +8,7 @@
 
 #ifdef __CUDACC__
 #define DRAFTPICK_DEVICE __device__ __forceinline__
-#define DRAFTPICK_CALL __device__ __noinline__
+#define DRAFTPICK_CALL __device__ __forceinline__
 #define DRAFTPICK_RESTRICT __restrict__
 #else
 #include <cmath>

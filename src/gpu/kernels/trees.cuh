@@ -248,7 +248,7 @@ __device__ __forceinline__ void stop_on(const Trees& trees, const Tree& tree, in
 }
 
 // Block verification of a tree's only path.
-__device__ __noinline__ void walk_chain(const Trees& trees, const Tree& tree, int index, TreeRows& rows, Outcome& outcome) {
+__device__ __forceinline__ void walk_chain(const Trees& trees, const Tree& tree, int index, TreeRows& rows, Outcome& outcome) {
     const int path = __ffs((int)rows.paths) - 1, length = rows.lengths[path];
     if (threadIdx.x == 0) {
         rows.weights[0] = 1.0;
