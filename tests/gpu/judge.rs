@@ -41,7 +41,8 @@ impl Tally {
         }
     }
 
-    /// Prints the counts; panics on a wrong token, or if more than one in a thousand is excused.
+    /// Prints the counts; panics on a wrong token, or if more than one in a hundred is excused: in a third of the cases every coin
+    /// is at an end of its range, where cells end too.
     pub fn report(&self) {
         println!(
             "{} tokens the same, {} coins within the bound, {} wrong",
@@ -51,7 +52,7 @@ impl Tally {
         );
         self.near.iter().chain(self.wrong.iter().take(40)).for_each(|line| println!("  {line}"));
         assert!(self.wrong.is_empty(), "{} tokens are wrong", self.wrong.len());
-        assert!(1000 * self.near.len() <= self.same + 1000, "too many coins near an edge");
+        assert!(100 * self.near.len() <= self.same + 100, "too many coins near an edge");
     }
 }
 
