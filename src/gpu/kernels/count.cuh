@@ -38,14 +38,10 @@ struct Cells {
     // both rows it is anything.
     __device__ __forceinline__ unsigned cell(float d, float t) const { return cell_of(place(d, t)); }
 
-    // Its place, as a number whose bits are those of ROUND plus the grid number. Rounded twice, as on the CPU; once is an
-    // operation less, and may differ half-way between two cells, where either is as good: all mass is on the edge between.
+    // Its place, as a number whose bits are those of ROUND plus the grid number. Not fused, as on the CPU: one rounding less would
+    // take all tokens of some difference of logits to another cell.
     __device__ __forceinline__ float place(float d, float t) const {
-#if DTYPE == 0
         return __fadd_rn(__fmul_rn(__fsub_rn(d, t), per_width), ROUND);
-#else
-        return __fmaf_rn(__fsub_rn(d, t), per_width, ROUND);
-#endif
     }
     __device__ __forceinline__ unsigned cell_of(float place) const {
 #if __CUDA_ARCH__ >= 900

@@ -39,7 +39,7 @@ struct CellCounts {
 #define COMMON_EXPONENT -40
 #define COMMON_LAST_EXPONENT -42
 
-// The grid: a token of logits (d, t) has the number n = round((d - t)*per_width), in f32, and lies in
+// The grid: a token of logits (d, t) has the number n = round((d - t)*per_width), in f32 and not fused, and lies in
 // cell clamp(n - first + 1, 0, cells - 1). Finite edge j (0 <= j < cells - 1) is the upper end of cell j; its
 // log-ratio ln(p/q) is (first + j - 0.5)*width - (draft_log_sum - target_log_sum), with width = 1/(double)per_width.
 struct Grid {
