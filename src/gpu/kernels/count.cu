@@ -25,14 +25,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) count(cons
     });
     Cells cells(shared.grid, shared.of_all.first, shared.of_all.last);
     if (fault.flags == 0 && drafts > 0 && cells.last >= MOST_COUNTS) fault = Fault{ROW_TOO_MANY_CELLS, -1};
-    if (fault.flags == 0 && drafts > 0) {
+    bool is_refused = fault.flags != 0;
+    if (!is_refused && drafts > 0) {
         count_chunk(shared, rows, cells, *s.counts);
         let_next_start();
         __syncthreads();
         add_counts(shared, *s.counts, cells, batch.counted + (long long)pair * CELLS_OF_RULE);
     }
     if (in_charge) {
-        if (fault.flags == 0) fault = fault_of_drafts(shared, rows, drafts);
+        if (!is_refused) fault = fault_of_drafts(shared, rows, drafts);
         if (fault.flags == 0) {
             double2* masses = batch.masses + (long long)pair * MOST_DRAFTS;
             double* draws = batch.draws + (long long)pair * (MOST_DRAFTS + 2);
@@ -40,11 +41,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) count(cons
                 masses[i] = make_double2(draft_mass(shared, rows, i), target_mass(shared, rows, i));
             }
             for (int i = threadIdx.x; i < drafts + 2; i += THREADS) draws[i] = shared.coins[i];
-            if (threadIdx.x == 0) batch.stats[pair] = drafts > 0 ? stats_of(rows, cells.first, cells.last + 1) : stats_of(rows, 0, 0);
+            if (threadIdx.x == 0) {
+                batch.stats[pair] = stats_of(rows, drafts > 0 ? cells.first : 0, drafts > 0 ? cells.last + 1 : 0);
+            }
         } else if (threadIdx.x == 0) {
             leave_refusal(batch, pair, fault.flags, fault.token);
         }
     }
     // All that the others write to this block has come. Only a bad token is read from it.
-    if (fault.flags != 0) cluster_leave();
+    if (is_refused) cluster_leave();
 }

@@ -8,7 +8,7 @@
 #include "rows.cuh"
 
 #define ROUND 12582912.0f    // 1.5*2^23: added to a number below 2^22 in size, it rounds it to an integer
-#define LEAST 1.40129846e-45f  // 2^-149, the least number: times a number below 2^24, rounded down, it leaves the bits of its integer
+#define LEAST 1.40129846e-45f  // 2^-149, the least number: times one below 2^24, rounded down, it leaves its integer in the bits
 #define ONE 2147483648.0f    // 2^31, what is counted at most
 
 #ifndef MOST_COUNTS

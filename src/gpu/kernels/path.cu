@@ -56,8 +56,8 @@ struct TreeRoom {
 };
 
 // The path coupling.
-__device__ __forceinline__ void walk_paths(const Trees& trees, const Tree& tree, int paths, int longest, TreeRoom& room, Nest* nests,
-                           Outcome& outcome) {
+__device__ __forceinline__ void walk_paths(const Trees& trees, const Tree& tree, int paths, int longest, TreeRoom& room,
+                                           Nest* nests, Outcome& outcome) {
     const Warp warp;
     Walkers& walkers = room.walkers;
     const int warps = blockDim.x / 32, thread = threadIdx.x;

@@ -22,7 +22,7 @@ struct SpreadTree {
 };
 
 __device__ __forceinline__ void walk(const Trees& trees, const Tree& tree, int index, int longest, SpreadTree& room,
-                                  Spread* spreads, SpreadRoom* rooms, Piece* few, Outcome& outcome) {
+                                     Spread* spreads, SpreadRoom* rooms, Piece* few, Outcome& outcome) {
     const Warp warp;
     const TreeRows& rows = room.rows;
     const int thread = threadIdx.x, own = thread / 32, warps = blockDim.x / 32, lane = warp.lane();
