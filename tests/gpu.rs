@@ -126,6 +126,35 @@ fn tokens_are_those_of_the_cpu() {
     tally.report();
 }
 
+/// Drafts of which the target allows none, of a law so near to its own that rounding leaves no residual: the token is the target's.
+#[test]
+fn drafts_that_the_target_forbids_end_in_its_law() {
+    let Some(device) = device("forbidden drafts") else { return };
+    for rule in RULES {
+        let k = if rule == TokenRule::Maximal { 1 } else { 3 };
+        for vocab in [2, 5_000] {
+            let row = |last: f32| [vec![0.0; vocab - 1], vec![last]].concat();
+            let coins = |coin: f64| vec![draftpick::Coin::new(coin).expect("in [0, 1)"); k + 2];
+            let case = |coin: f64| Case {
+                name: "forbidden",
+                draft: row((vocab as f32 * 1e-6).ln()),
+                target: row(f32::NEG_INFINITY),
+                drafts: vec![vocab as u32 - 1; k],
+                coins: coins(coin),
+            };
+            let cases = [0.0, 0.25, 0.75].map(case);
+            for (coin, (chosen, flags, _)) in
+                [0.0, 0.25, 0.75].into_iter().zip(select(&device, rule, Format::F32, &cases, vocab))
+            {
+                let place = format!("{rule:?} V={vocab} coin {coin}");
+                assert_eq!((flags, chosen.selected), (0, -1), "{place}");
+                let expected = (coin * (vocab - 1) as f64) as i32;
+                assert!((chosen.output - expected).abs() <= 1, "{place}: {} in place of {expected}", chosen.output);
+            }
+        }
+    }
+}
+
 /// A bad row is named; its neighbours are not touched.
 #[test]
 fn bad_pairs_are_flagged_and_named() {

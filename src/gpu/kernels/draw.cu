@@ -300,7 +300,7 @@ __device__ __forceinline__ void draw_pair(const Batch& batch, int pair, const Se
     if (found) {
         give(batch, pair, shared);
     } else {
-        keep_possible(batch, pair, drafts, [&](int i) { return is_allowed(batch, pair, i); });
+        keep_possible(batch, pair, s, rows, rest.coin, drafts, [&](int i) { return is_allowed(batch, pair, i); });
     }
 }
 

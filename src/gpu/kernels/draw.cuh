@@ -123,17 +123,28 @@ __device__ __forceinline__ void give(const Batch& batch, int pair, const Shared&
     }
 }
 
-// A pair whose residual has no mass that is more than rounding: the last draft that the target allows stands in for it.
-// `allows(i)` says whether it allows draft i.
+// A pair whose residual has no mass that is more than rounding: the last draft that the target allows stands in for it, as
+// `allows(i)` says of draft i. Where it allows none, the token is drawn from the target itself.
 template <typename Allows>
-__device__ __forceinline__ void keep_possible(const Batch& batch, int pair, int count, Allows allows) {
+__device__ __forceinline__ void keep_possible(const Batch& batch, int pair, const Setup& s, const Pair& rows, double coin, int count,
+                                              Allows allows) {
     for (int i = count - 1; i >= 0; i--) {
         if (allows(i)) {
             accepted(batch, pair, i);
             return;
         }
     }
-    refuse(batch, pair, ROW_NO_RESIDUAL, -1);
+    // All have read the sums.
+    cluster_sync();
+    auto mass = [&](float, float t) { return rows.q(t); };
+    add_up<1>(*s.shared, s.tile_sums, rows, [&](float d, float t, float (&m)[1]) { m[0] = mass(d, t); });
+    double total = total_of(*s.shared, 0);
+    if (total > 0.0) {
+        locate(*s.shared, s.tile_sums, rows, 0, coin * total, mass);
+        give(batch, pair, *s.shared);
+    } else {
+        refuse(batch, pair, ROW_NO_RESIDUAL, -1);
+    }
 }
 
 // What of a mass in f32 is more than its rounding: a residual below that is none.
@@ -151,6 +162,6 @@ __device__ __forceinline__ void resample(const Batch& batch, int pair, const Set
         locate(*s.shared, s.tile_sums, rows, 0, coin * total, mass);
         give(batch, pair, *s.shared);
     } else {
-        keep_possible(batch, pair, count, allows);
+        keep_possible(batch, pair, s, rows, coin, count, allows);
     }
 }
