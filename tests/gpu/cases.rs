@@ -42,6 +42,10 @@ pub fn cases(format: Format, vocab: usize, k: usize, seed: u64) -> Vec<Case> {
         let keep = |i: usize| vocab < 3 || i % 3 != rest;
         row.iter().enumerate().map(|(i, x)| if keep(i) { *x } else { f64::NEG_INFINITY }).collect()
     };
+    // Far below 0, where e^logit is 0 in f32, and behind a long stretch of masked tokens.
+    let low = |row: &[f64]| -> Vec<f64> {
+        row.iter().enumerate().map(|(i, x)| if i < vocab / 2 { f64::NEG_INFINITY } else { x - 200.0 }).collect()
+    };
     let peaked: Vec<f64> = (0..vocab).map(|i| if i == vocab / 2 { 12.0 } else { -14.0 + noise(0.5) }).collect();
     let rows = [
         ("near", near.clone(), other.clone()),
@@ -51,7 +55,8 @@ pub fn cases(format: Format, vocab: usize, k: usize, seed: u64) -> Vec<Case> {
         ("masked", third(&near, 0), third(&other, 1)),
         ("peaked", peaked.clone(), other.clone()),
         ("peaked target", near.clone(), peaked),
-        ("far apart", far, other),
+        ("far apart", far, other.clone()),
+        ("low after masked ones", low(&near), low(&other)),
     ];
     let extremes = [Coin::ZERO, Coin::LAST];
     let mut made = Vec::new();

@@ -164,7 +164,8 @@ __device__ __forceinline__ float sum_vector(const float (&logits)[WIDE], float s
 }
 
 // One pass: the powers are scaled by the largest of the warp's first logits, which is near enough to the largest of all in
-// most rows; where a sum overflows, or is NaN, they are looked at once more. The same in all lanes.
+// most rows. They are looked at once more where a sum overflows, or is NaN, or where all the first are masked, so that the powers of
+// the others may all have come out as 0. The same in all lanes.
 __device__ __forceinline__ PartSum sum_part(const Part& part) {
     int at = threadIdx.x * WIDE;
     float x[WIDE];
@@ -183,7 +184,7 @@ __device__ __forceinline__ PartSum sum_part(const Part& part) {
     }
     for (int step = 16; step > 0; step >>= 1) it.sum += __shfl_xor_sync(~0u, it.sum, step);
     it.most = warp_max_or_nan(it.most);
-    if (!(it.sum < INF)) {
+    if (!(it.sum < INF) || (it.base == -INF && it.most > -INF)) {
         it.base = it.most, it.sum = 0.0f;
         for (at = threadIdx.x * WIDE; at < part.count; at += THREADS * WIDE) {
             part.load(at, x);
