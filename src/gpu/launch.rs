@@ -132,15 +132,20 @@ impl Device {
     /// # Errors
     /// [`GpuError::Driver`], for want of memory mostly.
     pub fn zeros<T: Plain>(&self, len: usize) -> Result<Buffer<T>, GpuError> {
-        self.0.context.bind_to_thread()?;
-        let bytes = len.checked_mul(size_of::<T>()).ok_or(GpuError::TooLarge { len })?.max(1);
-        // SAFETY: the context is current; the memory is written before anything reads it, by the call after.
-        let pointer = unsafe { result::malloc_sync(bytes) }?;
-        let buffer = Buffer { device: self.clone(), pointer, len, values: PhantomData };
-        // SAFETY: `bytes` bytes from `pointer` on were just allocated.
-        unsafe { result::memset_d8_sync(pointer, 0, bytes) }?;
+        let (buffer, bytes) = self.allocate(len)?;
+        // SAFETY: so many bytes were just allocated there.
+        unsafe { result::memset_d8_sync(buffer.pointer, 0, bytes) }?;
         wait_for_default_stream()?;
         Ok(buffer)
+    }
+
+    /// Memory for `len` values, and its size in bytes: to be written before anything reads it.
+    fn allocate<T: Plain>(&self, len: usize) -> Result<(Buffer<T>, usize), GpuError> {
+        self.0.context.bind_to_thread()?;
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(GpuError::TooLarge { len })?.max(1);
+        // SAFETY: the context is current; both callers write all of the memory before they hand it on.
+        let pointer = unsafe { result::malloc_sync(bytes) }?;
+        Ok((Buffer { device: self.clone(), pointer, len, values: PhantomData }, bytes))
     }
 
     /// A copy of `values` on the device.
@@ -148,7 +153,7 @@ impl Device {
     /// # Errors
     /// As [`zeros`](Device::zeros).
     pub fn upload<T: Plain>(&self, values: &[T]) -> Result<Buffer<T>, GpuError> {
-        let mut buffer = self.zeros(values.len())?;
+        let (mut buffer, _) = self.allocate(values.len())?;
         buffer.write(values)?;
         Ok(buffer)
     }

@@ -14,7 +14,7 @@
 //! coin lies within the rounding of f32 logits of the edge between two outcomes.
 
 use super::launch::{Arg, Buffer, Device, Format, Kernel, Rows, Shape, Stream, View, bits};
-use super::select::{Call, Grid, Lengths, Shaping, Spread, THREADS, address};
+use super::select::{Call, Grid, Lengths, Shaping, Spread, address};
 use super::source::{NEXT, NODES, PATH, SPREAD, rows_defines};
 use super::{GpuError, MAX_CELLS, MAX_VOCAB, RowStats};
 use crate::path::{DEFAULT_LOSS, DraftTree, ROOT};
@@ -354,16 +354,10 @@ impl TreeVerifier {
         }
         let spread =
             Spread::chosen(&self.device, self.resident, self.room.counts, self.format, self.vocab, trees.pairs);
-        let blocks = u32::try_from(trees.pairs * spread.cluster).map_err(|_| GpuError::Pairs { pairs: trees.pairs })?;
+        // `check` has seen to it that as many blocks a pair as there may be are a number of a launch.
+        let pairs = trees.pairs as u32;
         let count = &self.count[usize::from(trees.shaping.is_some())];
-        let shape = Shape {
-            blocks,
-            threads: THREADS,
-            shared: spread.shared as u32,
-            cluster: spread.cluster as u32,
-            follows: false,
-        };
-        count.launch(stream, shape, &[Arg::Block(bits(&self.counting(trees, spread.chunk, into)))])?;
+        count.launch(stream, spread.shape(pairs), &[Arg::Block(bits(&self.counting(trees, spread.chunk, into)))])?;
         let splits = self.splits(trees.trees);
         let call = self.call(trees, splits, into);
         let args = [Arg::Block(bits(&call))];

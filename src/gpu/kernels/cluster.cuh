@@ -14,14 +14,10 @@
 #define RESIDENT 1
 #endif
 
-#ifndef THREADS
 #define THREADS 256
-#endif
 #define WARPS (THREADS / 32)
 #define MOST_BLOCKS 16    // of a cluster
-#ifndef BLOCKS_AT_ONCE
 #define BLOCKS_AT_ONCE 3  // of a multiprocessor
-#endif
 #define LARGEST 1e8f  // logits above it are refused
 #define LOG2_E 1.4426950408889634f
 

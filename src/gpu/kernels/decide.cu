@@ -92,6 +92,14 @@ __device__ __forceinline__ bool ends_early(const Batch& batch, int pair, const C
     return true;
 }
 
+// Opens a pair once it has been counted; false if nothing is left to decide.
+__device__ __forceinline__ bool open_case(const Batch& batch, int pair, Room& room, Case& it) {
+    wait_for_last();
+    ask(batch, pair, room, it);
+    let_next_start();
+    return !ends_early(batch, pair, it);
+}
+
 // The edges of the grid as `Scan::counted` has it: edge 0 is the lowest.
 __device__ __forceinline__ draftpick::EdgeGrid grid_of(const Batch& batch, const Case& it) {
     const Grid grid = batch.grids[it.k];
@@ -151,11 +159,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) decide_kseq(const __gri
     Room& room = *reinterpret_cast<Room*>(room_of_pair);
     const int pair = (int)blockIdx.x;
     const Block team{room.team, 0, 0};
-    wait_for_last();
     Case it;
-    ask(batch, pair, room, it);
-    let_next_start();
-    if (ends_early(batch, pair, it)) return;
+    if (!open_case(batch, pair, room, it)) return;
     const int k = it.k;
     const EdgeGrid grid = grid_of(batch, it);
     put_cells(it, 1.0, 1.0, room);
@@ -217,11 +222,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) decide_optimal(const __
     Room& room = *reinterpret_cast<Room*>(room_of_pair);
     const int pair = (int)blockIdx.x;
     const Block team{room.team, 0, 0};
-    wait_for_last();
     Case it;
-    ask(batch, pair, room, it);
-    let_next_start();
-    if (ends_early(batch, pair, it)) return;
+    if (!open_case(batch, pair, room, it)) return;
     const int k = it.k;
     const EdgeGrid grid = grid_of(batch, it);
     const int count = grid.len;
