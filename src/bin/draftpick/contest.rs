@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::generate::Args;
 use crate::output;
-use crate::texts::{Rows, decode, rows_of};
+use crate::texts::{Rows, WhenDone, decode, rows_of};
 
 /// One way of decoding.
 #[derive(Clone, Copy)]
@@ -79,10 +79,10 @@ pub struct Report {
 
 /// The ways of decoding that every contest runs: plain, the published ones, then this crate's. On a GPU the path coupling
 /// runs once more on the host, where some of the others have to run.
-fn modes(paths: usize, length: usize, asked: Rows, device: &Device) -> Vec<Mode> {
+fn modes(paths: usize, length: usize, asked: Rows, settings: &Settings, device: &Device) -> Vec<Mode> {
     let mode = |paths, length, verifier: &str| {
         let verifier = verifier.parse().expect("the names below are those of verifiers");
-        Mode { paths, length, verifier, rows: rows_of(verifier, asked, device) }
+        Mode { paths, length, verifier, rows: rows_of(verifier, asked, settings, device) }
     };
     let mut modes =
         vec![mode(1, 0, "path"), mode(1, length, "maximal"), mode(1, length, "block"), mode(4, length, "kseq")];
@@ -120,7 +120,7 @@ fn line(mode: Mode, statistics: &Statistics) -> Line {
     }
 }
 
-/// Tokens that are generated in each way before anything is timed.
+/// Tokens of the first prompt that are generated in each way before anything is timed, if it is the only one.
 const WARM_UP: usize = 16;
 
 /// Generates from every prompt in one way.
@@ -141,10 +141,14 @@ fn generate(
         ..Request::default()
     };
     let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
-    // What is loaded or compiled at first use is not what is measured.
-    let first = Request { limit: WARM_UP.min(args.tokens), ..requests[0].clone() };
-    let (pair, _) = decode(pair, settings.clone(), rows, &[first], &mut || {})?;
-    decode(pair, settings, rows, &requests, &mut || bar.inc(1))
+    // What is loaded or compiled at first use is not what is measured. On a GPU each number of nodes has its own kernels for
+    // the products: of many prompts, a few see most of them.
+    let first = match requests.as_slice() {
+        [only] => vec![Request { limit: WARM_UP.min(args.tokens), ..only.clone() }],
+        _ => requests[..requests.len().div_ceil(8)].to_vec(),
+    };
+    let (pair, _) = decode(pair, settings.clone(), rows, &first, &mut WhenDone(|| {}))?;
+    decode(pair, settings, rows, &requests, &mut WhenDone(|| bar.inc(1)))
 }
 
 fn speed_ups(lines: &mut [Line]) {
@@ -168,7 +172,7 @@ pub fn table(
     text: &str,
     args: &Args,
 ) -> anyhow::Result<Report> {
-    let modes = modes(own.paths, own.length.max(1), args.rows, pair.target.device());
+    let modes = modes(own.paths, own.length.max(1), args.rows, settings, pair.target.device());
     let key = |mode: &Mode| (mode.paths, mode.length, mode.name(), mode.rows);
     let is_own = |mode: &Mode| key(mode) == key(&own);
     let bar = progress(modes.len());
@@ -205,7 +209,7 @@ struct Counts {
 /// Every way of decoding over all prompts, then all verifiers on the same drafts.
 pub fn bench(pair: Pair, settings: &Settings, prompts: &[Vec<Token>], args: &Args) -> anyhow::Result<Report> {
     let device = pair.target.device();
-    let modes = if args.same_drafts { Vec::new() } else { modes(args.paths, args.length, args.rows, device) };
+    let modes = if args.same_drafts { Vec::new() } else { modes(args.paths, args.length, args.rows, settings, device) };
     let bar = progress((modes.len() + 1) * prompts.len());
     let mut models = (pair.draft, pair.target);
     let mut results = Vec::new();

@@ -45,7 +45,7 @@ pub struct Args {
     /// What computes: cpu, or cuda:0 and so on
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
-    /// On a GPU: where the ways of decoding that are compared draw and verify
+    /// On a GPU: where drafts are drawn and verified
     #[cfg(feature = "candle")]
     #[arg(long, value_enum, default_value_t = crate::texts::Rows::Device)]
     pub rows: crate::texts::Rows,
@@ -113,15 +113,15 @@ mod decoding {
     use anyhow::{Context, bail};
     use draftpick::audit::log::{Header, Writer};
     use draftpick::audit::{KnownRule, Record};
-    use draftpick::decode::candle::{Llama, Pair, Tokenizer, embedded, parse_device};
-    use draftpick::decode::{Model, Progress, Request, Settings, Speculative};
+    use draftpick::decode::candle::{Llama, Pair, TextStream, Tokenizer, embedded, parse_device};
+    use draftpick::decode::{Model, Progress, Request, Settings};
     use draftpick::path::{LogitRow, Round, RoundCoins};
     use draftpick::trace::{Precision, Values};
     use draftpick::{Sampling, Token};
 
     use super::{Args, Format};
     use crate::contest::{self, Mode};
-    use crate::texts::Rows;
+    use crate::texts::{Listener, Rows, decode, rows_of};
     use crate::{Verdict, output};
 
     pub fn run(args: &Args) -> anyhow::Result<Verdict> {
@@ -146,51 +146,24 @@ mod decoding {
         let request = Request { prompt: prompt.clone(), seed: args.seed, limit: args.tokens, ..Request::default() };
         let Pair { draft, target, tokenizer } = pair;
         let vocab = settings.vocab.unwrap_or(usize::MAX).min(target.vocab());
-        let mut engine = Speculative::new(draft, target, settings.clone())?;
-        let mut stream = tokenizer.stream();
-        let mut text = String::new();
-        let say = |piece: &str, text: &mut String| -> anyhow::Result<()> {
-            text.push_str(piece);
-            if args.format == Format::Text {
-                output::print(piece)?;
-                std::io::stdout().flush()?;
-            }
-            Ok(())
+        // A log holds the rows.
+        let asked = if args.log.is_some() { Rows::Host } else { args.rows };
+        let rows = rows_of(settings.verifier, asked, &settings, target.device());
+        let mut listener = Telling {
+            args,
+            stop: &settings.stop,
+            stream: tokenizer.stream(),
+            started: false,
+            text: String::new(),
+            log: args.log.as_deref().map(|path| open_log(path, &settings, vocab)).transpose()?,
+            seen: None,
         };
-        let mut log = args.log.as_deref().map(|path| open_log(path, &settings, vocab)).transpose()?;
-        engine.add(request)?;
-        // The prompt is shown once there is something to go on with: bad settings show in the first round.
-        let mut started = false;
-        while !engine.is_idle() {
-            let mut seen = None;
-            let mut observe = |round: &Round<LogitRow>, _: &RoundCoins| {
-                if log.is_some() {
-                    seen = Some(round.clone());
-                }
-            };
-            for Progress { tokens, .. } in engine.observed_round(&mut observe)? {
-                if !std::mem::replace(&mut started, true) {
-                    say(&args.prompt, &mut String::new())?;
-                }
-                if let (Some(log), Some(round)) = (&mut log, &seen) {
-                    log.write(&Record::of_round(round, tokens.clone())?)?;
-                }
-                for token in tokens.into_iter().filter(|token| !settings.stop.contains(token)) {
-                    say(&stream.push(token)?, &mut text)?;
-                }
-            }
-        }
-        if let Some(log) = log {
-            log.finish()?;
-        }
-        say(&stream.finish()?, &mut text)?;
-        say("\n", &mut String::new())?;
+        let ((draft, target), statistics) = decode((draft, target), settings.clone(), rows, &[request], &mut listener)?;
+        let text = listener.finish()?;
         if args.text_only {
             return Ok(Verdict::Passed);
         }
-        let own = Mode { paths: args.paths, length: args.length, verifier: settings.verifier, rows: Rows::Host };
-        let statistics = engine.statistics().clone();
-        let (draft, target) = engine.into_models();
+        let own = Mode { paths: args.paths, length: args.length, verifier: settings.verifier, rows };
         pair = Pair { draft, target, tokenizer };
         let report = contest::table(pair, &settings, &prompt, own, statistics, &text, args)?;
         output::print(&match args.format {
@@ -198,6 +171,63 @@ mod decoding {
             Format::Json => output::json(&report)?,
         })?;
         Ok(Verdict::Passed)
+    }
+
+    /// Prints the text as it comes, and logs its rounds if asked to.
+    struct Telling<'a> {
+        args: &'a Args,
+        stop: &'a [Token],
+        stream: TextStream<'a>,
+        started: bool,
+        text: String,
+        log: Option<Writer<BufWriter<File>>>,
+        /// The round that is about to be decided, if there is a log.
+        seen: Option<Round<LogitRow>>,
+    }
+
+    impl Telling<'_> {
+        /// The whole text.
+        fn finish(self) -> anyhow::Result<String> {
+            if let Some(log) = self.log {
+                log.finish()?;
+            }
+            let rest = self.stream.finish()?;
+            say(self.args, &rest)?;
+            say(self.args, "\n")?;
+            Ok(self.text + &rest)
+        }
+    }
+
+    fn say(args: &Args, piece: &str) -> anyhow::Result<()> {
+        if args.format == Format::Text {
+            output::print(piece)?;
+            std::io::stdout().flush()?;
+        }
+        Ok(())
+    }
+
+    impl Listener for Telling<'_> {
+        fn drafted(&mut self, round: &Round<LogitRow>, _: &RoundCoins) {
+            if self.log.is_some() {
+                self.seen = Some(round.clone());
+            }
+        }
+
+        fn heard(&mut self, Progress { tokens, .. }: Progress) -> anyhow::Result<()> {
+            // The prompt is shown once there is something to go on with: bad settings show in the first round.
+            if !std::mem::replace(&mut self.started, true) {
+                say(self.args, &self.args.prompt)?;
+            }
+            if let (Some(log), Some(round)) = (&mut self.log, &self.seen) {
+                log.write(&Record::of_round(round, tokens.clone())?)?;
+            }
+            for token in tokens.into_iter().filter(|token| !self.stop.contains(token)) {
+                let piece = self.stream.push(token)?;
+                say(self.args, &piece)?;
+                self.text += &piece;
+            }
+            Ok(())
+        }
     }
 
     /// A log of the rounds to come; one that is there already is left alone.

@@ -4,8 +4,8 @@ use clap::ValueEnum;
 #[cfg(feature = "candle-cuda")]
 use draftpick::decode::candle::{CudaSampler, Resident};
 use draftpick::decode::candle::{Device, Llama};
-use draftpick::decode::{Model, Request, Sampler, Settings, Speculative, Statistics};
-use draftpick::path::Verifier;
+use draftpick::decode::{Model, Progress, Request, Sampler, Settings, Speculative, Statistics};
+use draftpick::path::{LogitRow, Round, RoundCoins, Verifier};
 use serde::Serialize;
 
 /// Where the rows of scores are when a draft is drawn from them or a round is verified.
@@ -18,31 +18,57 @@ pub enum Rows {
     Host,
 }
 
-/// Where a verifier runs, if `asked` is possible.
-pub fn rows_of(verifier: Verifier, asked: Rows, device: &Device) -> Rows {
+/// Where a verifier runs, if `asked` is possible. Greedy rows have no law on the device.
+pub fn rows_of(verifier: Verifier, asked: Rows, settings: &Settings, device: &Device) -> Rows {
     #[cfg(feature = "candle-cuda")]
-    if asked == Rows::Device && device.is_cuda() && CudaSampler::is_on_device(verifier) {
+    if asked == Rows::Device
+        && device.is_cuda()
+        && CudaSampler::is_on_device(verifier)
+        && settings.sampling.temperature > 0.0
+        && settings.draft_sampling.temperature > 0.0
+    {
         return Rows::Device;
     }
-    let _ = (verifier, asked, device);
+    let _ = (verifier, asked, settings, device);
     Rows::Host
 }
 
-/// Generates one text after the other, and says when each is done. Gives the draft and the target model back.
-pub fn decode(
+/// Who is told of texts as they come.
+pub trait Listener {
+    /// A round that is about to be decided, if its rows are on the host.
+    fn drafted(&mut self, _: &Round<LogitRow>, _: &RoundCoins) {}
+
+    /// What a round added to the text.
+    fn heard(&mut self, progress: Progress) -> anyhow::Result<()>;
+}
+
+/// Told only when a text is done.
+pub struct WhenDone<F>(pub F);
+
+impl<F: FnMut()> Listener for WhenDone<F> {
+    fn heard(&mut self, progress: Progress) -> anyhow::Result<()> {
+        if progress.finish.is_some() {
+            (self.0)();
+        }
+        Ok(())
+    }
+}
+
+/// Generates one text after the other. Gives the draft and the target model back.
+pub fn decode<H: Listener>(
     (draft, target): (Llama, Llama),
     settings: Settings,
     rows: Rows,
     requests: &[Request],
-    done: &mut dyn FnMut(),
+    listener: &mut H,
 ) -> anyhow::Result<((Llama, Llama), Statistics)> {
     match rows {
-        Rows::Host => run(Speculative::new(draft, target, settings)?, requests, done),
+        Rows::Host => run(Speculative::new(draft, target, settings)?, requests, listener, H::drafted),
         #[cfg(feature = "candle-cuda")]
         Rows::Device => {
             let sampler = CudaSampler::new(target.device())?;
             let engine = Speculative::with_sampler(Resident(draft), Resident(target), settings, sampler)?;
-            let ((draft, target), statistics) = run(engine, requests, done)?;
+            let ((draft, target), statistics) = run(engine, requests, listener, |_, _, _| ())?;
             Ok(((draft.0, target.0), statistics))
         }
         #[cfg(not(feature = "candle-cuda"))]
@@ -50,21 +76,25 @@ pub fn decode(
     }
 }
 
-fn run<D, T, S>(
+fn run<D, T, S, H>(
     mut engine: Speculative<D, T, S>,
     requests: &[Request],
-    done: &mut dyn FnMut(),
+    listener: &mut H,
+    drafted: impl Fn(&mut H, &Round<S::Law>, &RoundCoins),
 ) -> anyhow::Result<((D, T), Statistics)>
 where
     D: Model,
     T: Model<Row = D::Row>,
     S: Sampler<D::Row>,
+    H: Listener,
 {
     for request in requests {
-        for token in engine.tokens(request.clone())? {
-            token?;
+        engine.add(request.clone())?;
+        while !engine.is_idle() {
+            for progress in engine.observed_round(&mut |round, coins| drafted(listener, round, coins))? {
+                listener.heard(progress)?;
+            }
         }
-        done();
     }
     let statistics = engine.statistics().clone();
     Ok((engine.into_models(), statistics))
