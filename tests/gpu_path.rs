@@ -7,9 +7,11 @@ mod device;
 #[path = "gpu/trees.rs"]
 mod trees;
 
+use std::collections::HashSet;
+
 use draftpick::Coin;
 use draftpick::gpu::{Buffer, Device, Draws, Forest, Rows, Score, Shaping, Stream, TreeRule, TreeVerifier};
-use draftpick::path::{LogitRow, Round, RoundCoins, Row};
+use draftpick::path::{Coins, DraftTree, LogitRow, PathError, Purpose, ROOT, Round, RoundCoins, Row};
 use half::bf16;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -119,6 +121,54 @@ fn refused(
         let expected = on_cpu(rule, round, coins);
         let tokens: Vec<i32> = expected.tokens(round).iter().map(|&token| token as i32).collect();
         assert_eq!(output[i * (forest.length + 1)..][..tokens.len()], tokens, "tree {i}");
+    }
+}
+
+/// Drafts that the target forbids, and a residual of no more than rounding: the token is the target's own, or one of what
+/// rounding has left, which is much the same law here. On the CPU too.
+#[test]
+fn drafts_that_the_target_forbids_end_in_its_law() {
+    let Some(device) = device("forbidden drafts") else {
+        return;
+    };
+    let last = |_: Purpose, _: usize, _: usize| Coin::LAST;
+    for (vocab, paths, length) in [(2, 1, 1), (2, 3, 2), (5_000, 1, 2), (5_000, 2, 1), (5_000, 4, 3)] {
+        let row = |logit: f32| [vec![0.0; vocab - 1], vec![logit]].concat();
+        let law = |logit: f32| LogitRow::new("forbidden", row(logit)).unwrap();
+        let rounds: Vec<_> = (0..16)
+            .map(|seed| {
+                let mut tree = DraftTree::new(paths).unwrap();
+                for _ in 0..length {
+                    for leaf in tree.open() {
+                        tree.draw(leaf, law((vocab as f32 * 1e-9).ln()), &last).unwrap();
+                    }
+                }
+                let round = tree.score(|_| Ok::<_, PathError>(law(f32::NEG_INFINITY))).unwrap();
+                assert_eq!(round.tree().token(round.tree().paths()[0][1]), vocab as u32 - 1);
+                (round, RoundCoins { seed, start: 0 })
+            })
+            .collect();
+        let forest = Forest::new(rounds.iter().map(|(round, _)| round.tree()));
+        let rows = upload(&device, &forest, &rounds, vocab, &Raw::new(), |x| x);
+        for rule in RULES {
+            let verifier = TreeVerifier::new(&device, rule, f32::FORMAT, vocab).unwrap();
+            let found = verify(&device, &verifier, &forest, &rows, vocab, Shaping::default());
+            let mut seen = HashSet::new();
+            let mut places = 0.0;
+            for (found, (round, coins)) in outcomes(&forest, &rounds, &found).into_iter().zip(&rounds) {
+                let place = format!("{rule:?} {vocab} {paths} x {length} seed {}", coins.seed);
+                for outcome in [found.expect(&place), on_cpu(rule, round, coins)] {
+                    assert_eq!(outcome.node, ROOT, "{place}");
+                    let next = outcome.next.expect(&place);
+                    assert!((next as usize) < vocab - 1, "{place}: {next} is forbidden");
+                    seen.insert(next);
+                    places += (f64::from(next) + 0.5) / (vocab - 1) as f64 / (2 * rounds.len()) as f64;
+                }
+            }
+            // Uniform: of 16 draws the mean's standard error is 0.07.
+            assert!((places - 0.5).abs() < 0.2, "{rule:?} {vocab} {paths} x {length}: mean place {places}");
+            assert!(seen.len() >= (vocab - 1).min(8), "{rule:?} {vocab} {paths} x {length}: {seen:?}");
+        }
     }
 }
 

@@ -115,9 +115,9 @@ __device__ __forceinline__ float sum_of_lanes(float x) {
     return x;
 }
 
-// A law that a token is drawn from, tile by tile, in f32 where it is of two rows; in the tile where the token is, in f64: `sum` is a warp's sum over a tile, of one law, or of two of which the
-// second follows the first. Those of the target alone are relative to the tile's largest logit, which comes second.
-// `mass` is that of one token.
+// A law that a token is drawn from, tile by tile, in f32 where it is of two rows; in the tile where the token is, in f64:
+// `sum` is a warp's sum over a tile, of one law, or of two of which the second follows the first. Those of the target alone
+// are relative to the tile's largest logit, which comes second. `mass` is that of one token.
 struct TargetLaw {
     RowView row;
 
@@ -502,6 +502,34 @@ __device__ __forceinline__ void write(const Trees& trees, int index, const Outco
     }
 }
 
+__device__ __forceinline__ TargetLaw target_at(const Trees& trees, int pair) {
+    const Logit* row = row_at(trees.target, trees.target_stride, trees.target_rows, pair);
+    return TargetLaw{view_of(row, trees.target_scale, trees.target_least, trees.target_tie, pair, trees.vocab)};
+}
+
+// Where rounding has left what is to be drawn no mass: the target's own token at the node, as `next_or_target` of
+// src/path/outcome.rs, which says how often that is. By the last block of the tree alone.
+__device__ __noinline__ void draw_from_target(const Trees& trees, int index, Outcome& outcome, Search& search) {
+    const TargetLaw law = target_at(trees, outcome.pair);
+    double2* sums = trees.tiles + (long long)index * MAX_TILES;
+    const int tiles = (trees.vocab + TILE - 1) / TILE, warp = threadIdx.x / 32;
+    // All have read what was found before.
+    __syncthreads();
+    sum_tiles(law, tiles, warp, DRAW_WARPS, sums);
+    __threadfence_block();
+    __syncthreads();
+    const double total = gather(search, sums, tiles, true, false);
+    outcome.kind = TARGET;
+    outcome.coin = tree_at(trees, index).coin(COIN_RESIDUAL, outcome.depth, 0);
+    if (warp == 0) {
+        const int token = total > 0.0 ? find(law, search, tiles, 0, tiles, outcome.coin * total) : -1;
+        if (threadIdx.x == 0) search.token = token;
+    }
+    __syncthreads();
+    // The row was read before and is a law.
+    if (search.token < 0) outcome.kind = REFUSED, outcome.flags = ROW_NO_RESIDUAL;
+}
+
 template <class Law>
 __device__ __noinline__ void draw_by(const Trees& trees, const Law& given, int index, int split, Outcome outcome,
                                      Search& search) {
@@ -519,11 +547,11 @@ __device__ __noinline__ void draw_by(const Trees& trees, const Law& given, int i
         if (threadIdx.x == 0) search.token = token;
     }
     __syncthreads();
-    if (search.token < 0) {
-        outcome.flags = outcome.kind != TARGET ? ROW_NO_RESIDUAL
-            : total <= 0.0                     ? ROW_TARGET_ALL_MASKED
-                                               : ROW_TARGET_NOT_A_NUMBER;
+    if (search.token < 0 && outcome.kind == TARGET) {
+        outcome.flags = total <= 0.0 ? ROW_TARGET_ALL_MASKED : ROW_TARGET_NOT_A_NUMBER;
         outcome.kind = REFUSED;
+    } else if (search.token < 0) {
+        draw_from_target(trees, index, outcome, search);
     }
     write(trees, index, outcome, search.token);
 }
@@ -652,7 +680,10 @@ __device__ __noinline__ void draw_residual(const Trees& trees, int index, int sp
         outcome.depth = next;
         __syncthreads();
     }
-    if (search.token < 0) outcome.kind = REFUSED, outcome.flags = ROW_NO_RESIDUAL;
+    if (search.token < 0) {
+        outcome.pair = nodes[outcome.depth];
+        draw_from_target(trees, index, outcome, search);
+    }
     write(trees, index, outcome, search.token);
 }
 
@@ -662,12 +693,7 @@ extern "C" __global__ void __launch_bounds__(DRAW_THREADS, 2) draw_next(const __
     wait_for_last();
     const Outcome outcome = trees.outcomes[index];
     switch (outcome.kind) {
-        case TARGET: {
-            const Logit* row = row_at(trees.target, trees.target_stride, trees.target_rows, outcome.pair);
-            const TargetLaw law{view_of(row, trees.target_scale, trees.target_least, trees.target_tie, outcome.pair, trees.vocab)};
-            draw_by(trees, law, index, split, outcome, search);
-            break;
-        }
+        case TARGET: draw_by(trees, target_at(trees, outcome.pair), index, split, outcome, search); break;
         case EDGE: draw_by(trees, edge_law(trees, outcome), index, split, outcome, search); break;
         case RESIDUAL: draw_residual(trees, index, split, outcome, search); break;
         default:

@@ -109,7 +109,11 @@ __device__ __forceinline__ void walk_paths(const Trees& trees, const Tree& tree,
     }
     const Stop stop = walkers.stop[winner];
     if (stop.depth < 0) {
-        outcome.flags = ROW_NO_RESIDUAL;
+        // Rounding has left no residual, also not at the root: `from_target` of src/path/outcome.rs.
+        outcome.depth = 0;
+        outcome.pair = nodes[winner * NODES];
+        outcome.kind = TARGET;
+        outcome.coin = tree.coin(COIN_RESIDUAL, 0, 0);
         return;
     }
     outcome.depth = stop.depth;
