@@ -114,6 +114,11 @@ where
         (self.draft, self.target)
     }
 
+    /// Gives the models back, and what draws and verifies: on a device it has its kernels loaded.
+    pub fn into_parts(self) -> (D, T, S) {
+        (self.draft, self.target, self.sampler)
+    }
+
     /// Adds a text to the batch and returns its number. Numbers of finished texts are used again.
     ///
     /// # Errors

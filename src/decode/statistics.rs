@@ -61,8 +61,52 @@ impl Statistics {
         self.accepted.iter().zip(&self.drafted).map(|(&kept, &drafted)| kept as f64 / drafted as f64).collect()
     }
 
+    /// Adds what was counted and timed elsewhere.
+    pub fn add(&mut self, other: &Statistics) {
+        self.rounds += other.rounds;
+        self.tokens += other.tokens;
+        self.squares += other.squares;
+        add_up(&mut self.drafted, &other.drafted);
+        add_up(&mut self.accepted, &other.accepted);
+        self.draft_calls += other.draft_calls;
+        self.target_calls += other.target_calls;
+        self.draft += other.draft;
+        self.target += other.target;
+        self.verify += other.verify;
+        self.draw += other.draw;
+        self.keep += other.keep;
+    }
+
     /// All that was timed.
     pub fn time(&self) -> Duration {
         self.draft + self.target + self.verify + self.draw + self.keep
+    }
+}
+
+fn add_up(counts: &mut Vec<u64>, others: &[u64]) {
+    counts.resize(counts.len().max(others.len()), 0);
+    counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_in_two_places_adds_up() {
+        let rounds = [(3, 2, 3), (1, 0, 1), (2, 2, 3), (4, 1, 2)];
+        let count = |rounds: &[(usize, usize, usize)]| {
+            let mut statistics =
+                Statistics { draft_calls: 5, verify: Duration::from_millis(3), ..Statistics::default() };
+            rounds.iter().for_each(|&(longest, kept, tokens)| statistics.count(longest, kept, tokens));
+            statistics
+        };
+        let mut sum = count(&rounds[..2]);
+        sum.add(&count(&rounds[2..]));
+        let all = count(&rounds);
+        assert_eq!((sum.draft_calls, sum.time()), (10, 2 * all.time()));
+        assert_eq!((sum.drafted.clone(), sum.accepted.clone()), (all.drafted.clone(), all.accepted.clone()));
+        assert_eq!(sum.block_efficiency(), all.block_efficiency());
+        assert_eq!(sum.standard_error(), all.standard_error());
     }
 }

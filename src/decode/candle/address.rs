@@ -32,6 +32,7 @@ pub(super) fn address(tensor: &Tensor) -> Result<u64> {
         candle_core::bail!("the tensor is not on a GPU");
     };
     let start = match tensor.dtype() {
+        DType::U8 => start::<u8>(storage)?,
         DType::F32 => start::<f32>(storage)?,
         DType::F16 => start::<half::f16>(storage)?,
         DType::BF16 => start::<half::bf16>(storage)?,

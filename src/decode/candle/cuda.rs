@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use candle_core::{CudaDevice, Device};
 
 use super::address::gpu_of;
-use super::batch::{Laws, NodeRows, Room, Stack, shaping, upload, view, view_rows};
+use super::batch::{Laws, NodeRows, Parcel, Room, Stack, shaping, view_rows};
 use super::resident::DeviceRow;
 use crate::decode::{HostSampler, Leaf, SampleError, Sampler, Source};
 use crate::gpu::{
@@ -182,21 +182,24 @@ impl CudaSampler {
         // The kernel is given as many coins as there is room for tokens.
         coins.resize(kernels.draw_room[1], 0.0);
         let logits = stack.rows()?.ok_or(CudaSamplerError::NotCuda)?;
-        let shaped = Laws::new(laws.iter().map(|(law, _)| Some(*law)), &device)?;
-        let (rows_of, first_of, coins_of) =
-            (upload(&rows, &device)?, upload(&first, &device)?, upload(&coins, &device)?);
+        let mut parcel = Parcel::default();
+        let shaped = Laws::new(laws.iter().map(|(law, _)| Some(*law)), &mut parcel);
+        let rows_of = parcel.add(&rows, i32::to_ne_bytes);
+        let first_of = parcel.add(&first, i32::to_ne_bytes);
+        let coins_of = parcel.add(&coins, f64::to_ne_bytes);
+        let sent = parcel.send(&device)?;
         let Kernels { drawer, filter, thresholds: [thresholds, _], drawn, .. } = kernels;
-        let filtered = shaped.find(filter, &stream, (&logits, &rows_of), thresholds)?;
+        let filtered = shaped.find((filter, &stream), &sent, (&logits, &rows_of), thresholds)?;
         let draws = Draws {
             logits: view_rows(&logits)?,
             vocab: first_law.vocab,
             laws: laws.len(),
-            rows: view(&rows_of)?,
-            scale: shaped.scale.as_ref().map(view).transpose()?,
+            rows: sent.view(&rows_of)?,
+            scale: shaped.scale(&sent)?,
             least: filtered.map(|filtered| View::from(&filtered.least)),
             tie: filtered.map(|filtered| View::from(&filtered.tie)),
-            first: view(&first_of)?,
-            coins: view(&coins_of)?,
+            first: sent.view(&first_of)?,
+            coins: sent.view(&coins_of)?,
         };
         drawer.draw(&stream, &draws, drawn)?;
         stream.synchronize()?;
@@ -246,14 +249,17 @@ impl CudaSampler {
         if selections.output.len() < pairs {
             *selections = Selections::new(&gpu, rule, pairs.next_power_of_two())?;
         }
-        let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
-        let (tokens, counts) = (upload(&tokens, &device)?, upload(&counts, &device)?);
-        let given = upload(&given, &device)?;
-        let [drafts, targets] = nodes.laws(rounds, &device)?;
+        let mut parcel = Parcel::default();
+        let [drafts, targets] = nodes.laws(rounds, &mut parcel);
+        let mut add = |numbers: &[i32]| parcel.add(numbers, i32::to_ne_bytes);
+        let (draft_rows, target_rows) = (add(&nodes.draft_rows), add(&nodes.target_rows));
+        let (tokens, counts) = (add(&tokens), add(&counts));
+        let given = parcel.add(&given, f64::to_ne_bytes);
+        let sent = parcel.send(&device)?;
         let [of_drafts, of_targets] = thresholds;
         let filtered = [
-            drafts.find(filter, &stream, (&draft, &draft_rows), of_drafts)?,
-            targets.find(filter, &stream, (&target, &target_rows), of_targets)?,
+            drafts.find((filter, &stream), &sent, (&draft, &draft_rows), of_drafts)?,
+            targets.find((filter, &stream), &sent, (&target, &target_rows), of_targets)?,
         ];
         let call = Pairs {
             draft: view_rows(&draft)?,
@@ -261,12 +267,12 @@ impl CudaSampler {
             vocab: nodes.vocab,
             pairs,
             k,
-            draft_rows: Some(view(&draft_rows)?),
-            target_rows: Some(view(&target_rows)?),
-            tokens: view(&tokens)?,
-            counts: Some(view(&counts)?),
-            shaping: shaping([&drafts, &targets], filtered)?,
-            coins: CoinSource::Given(view(&given)?),
+            draft_rows: Some(sent.view(&draft_rows)?),
+            target_rows: Some(sent.view(&target_rows)?),
+            tokens: sent.view(&tokens)?,
+            counts: Some(sent.view(&counts)?),
+            shaping: shaping(&sent, [&drafts, &targets], filtered)?,
+            coins: CoinSource::Given(sent.view(&given)?),
         };
         selector.select(&stream, &call, selections)?;
         stream.synchronize()?;
@@ -316,35 +322,40 @@ impl CudaSampler {
             let [trees, pairs, paths, length] = kernels.room;
             kernels.outcomes = kernels.verifier.outcomes(trees, pairs, paths, length)?;
         }
-        let (draft_rows, target_rows) = (upload(&nodes.draft_rows, &device)?, upload(&nodes.target_rows, &device)?);
-        let [drafts, targets] = nodes.laws(rounds, &device)?;
+        let mut parcel = Parcel::default();
+        let [drafts, targets] = nodes.laws(rounds, &mut parcel);
+        let mut add = |numbers: &[i32]| parcel.add(numbers, i32::to_ne_bytes);
+        let (draft_rows, target_rows) = (add(&nodes.draft_rows), add(&nodes.target_rows));
+        let (pairs_of, tokens) = (add(&forest.nodes), add(&forest.tokens));
+        let (lengths, paths_of) = (add(&forest.lengths), add(&forest.paths_of));
+        let mut add = |of: fn(&RoundCoins) -> u64| {
+            let numbers: Vec<u64> = rounds.iter().map(|(_, coins)| of(coins)).collect();
+            parcel.add(&numbers, u64::to_ne_bytes)
+        };
+        let (seeds, starts) = (add(|coins| coins.seed), add(|coins| coins.start));
+        let sent = parcel.send(&device)?;
         let [of_drafts, of_targets] = thresholds;
         let filtered = [
-            drafts.find(filter, &stream, (&draft, &draft_rows), of_drafts)?,
-            targets.find(filter, &stream, (&target, &target_rows), of_targets)?,
+            drafts.find((filter, &stream), &sent, (&draft, &draft_rows), of_drafts)?,
+            targets.find((filter, &stream), &sent, (&target, &target_rows), of_targets)?,
         ];
-        let (pairs_of, tokens) = (upload(&forest.nodes, &device)?, upload(&forest.tokens, &device)?);
-        let (lengths, paths_of) = (upload(&forest.lengths, &device)?, upload(&forest.paths_of, &device)?);
-        let bits = |of: fn(&RoundCoins) -> u64| rounds.iter().map(|(_, coins)| of(coins) as i64).collect::<Vec<_>>();
-        let seeds = upload(&bits(|coins| coins.seed), &device)?;
-        let starts = upload(&bits(|coins| coins.start), &device)?;
         let call = Trees {
             draft: view_rows(&draft)?,
             target: view_rows(&target)?,
             vocab: nodes.vocab,
-            draft_rows: view(&draft_rows)?,
-            target_rows: view(&target_rows)?,
-            shaping: shaping([&drafts, &targets], filtered)?,
+            draft_rows: sent.view(&draft_rows)?,
+            target_rows: sent.view(&target_rows)?,
+            shaping: shaping(&sent, [&drafts, &targets], filtered)?,
             trees: forest.trees(),
             pairs: forest.pairs(),
             paths: forest.paths,
             length: forest.length,
-            nodes: view(&pairs_of)?,
-            tokens: view(&tokens)?,
-            lengths: view(&lengths)?,
-            paths_of: view(&paths_of)?,
-            seeds: view(&seeds)?,
-            starts: view(&starts)?,
+            nodes: sent.view(&pairs_of)?,
+            tokens: sent.view(&tokens)?,
+            lengths: sent.view(&lengths)?,
+            paths_of: sent.view(&paths_of)?,
+            seeds: sent.view(&seeds)?,
+            starts: sent.view(&starts)?,
         };
         kernels.verifier.verify(&stream, &call, &mut kernels.outcomes)?;
         stream.synchronize()?;
