@@ -1,7 +1,7 @@
 //! All ways of decoding side by side: on one prompt, and over many.
 
 use draftpick::Token;
-use draftpick::decode::candle::{Device, Llama, Pair};
+use draftpick::decode::candle::Device;
 use draftpick::decode::{Request, Settings, Speculative, Statistics};
 use draftpick::path::{PathVerifier, Verifier};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::generate::Args;
 use crate::output;
-use crate::texts::{Rows, WhenDone, decode, rows_of};
+use crate::texts::{Models, Rows, WhenDone, decode, rows_of};
 
 /// One way of decoding.
 #[derive(Clone, Copy)]
@@ -120,20 +120,22 @@ fn line(mode: Mode, statistics: &Statistics) -> Line {
     }
 }
 
-/// Tokens of the first prompt that are generated in each way before anything is timed, if it is the only one.
+/// The shares of the prompts that all ways of decoding take in turn: what slows the machine down for a while then falls to
+/// all of them.
+const TURNS: usize = 8;
+
+/// Tokens that are generated in each way before anything is timed, if there is only one prompt.
 const WARM_UP: usize = 16;
 
-/// Generates from every prompt in one way.
+/// Generates from every prompt in every way.
 fn generate(
-    pair: (Llama, Llama),
+    mut models: Models,
     settings: &Settings,
-    mode: Mode,
+    modes: &[Mode],
     prompts: &[Vec<Token>],
     args: &Args,
     bar: &ProgressBar,
-) -> anyhow::Result<((Llama, Llama), Statistics)> {
-    let Mode { paths, length, verifier, rows } = mode;
-    let settings = Settings { paths, length, verifier, adaptive: settings.adaptive && length > 0, ..settings.clone() };
+) -> anyhow::Result<(Models, Vec<Line>)> {
     let request = |(i, prompt): (usize, &Vec<Token>)| Request {
         prompt: prompt.clone(),
         seed: args.seed.wrapping_add(i as u64),
@@ -141,14 +143,37 @@ fn generate(
         ..Request::default()
     };
     let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
+    let settings_of = |&Mode { paths, length, verifier, .. }: &Mode| Settings {
+        paths,
+        length,
+        verifier,
+        adaptive: settings.adaptive && length > 0,
+        ..settings.clone()
+    };
+    // What adapts to the rounds before must see them all.
+    let turns = if settings.adaptive { 1 } else { TURNS };
+    let share = requests.len().div_ceil(turns);
     // What is loaded or compiled at first use is not what is measured. On a GPU each number of nodes has its own kernels for
-    // the products: of many prompts, a few see most of them.
+    // the products: of many prompts, a share sees most of them.
     let first = match requests.as_slice() {
         [only] => vec![Request { limit: WARM_UP.min(args.tokens), ..only.clone() }],
-        _ => requests[..requests.len().div_ceil(8)].to_vec(),
+        _ => requests[..requests.len().div_ceil(TURNS)].to_vec(),
     };
-    let (pair, _) = decode(pair, settings.clone(), rows, &first, &mut WhenDone(|| {}))?;
-    decode(pair, settings, rows, &requests, &mut WhenDone(|| bar.inc(1)))
+    for mode in modes {
+        bar.set_message(format!("{}, not timed yet", mode.name()));
+        models = decode(models, settings_of(mode), mode.rows, &first, &mut WhenDone(|| {}))?.0;
+    }
+    let mut all = vec![Statistics::default(); modes.len()];
+    for requests in requests.chunks(share) {
+        for (mode, all) in modes.iter().zip(&mut all) {
+            bar.set_message(mode.name());
+            let (back, statistics) =
+                decode(models, settings_of(mode), mode.rows, requests, &mut WhenDone(|| bar.inc(1)))?;
+            models = back;
+            all.add(&statistics);
+        }
+    }
+    Ok((models, modes.iter().zip(&all).map(|(mode, statistics)| line(*mode, statistics)).collect()))
 }
 
 fn speed_ups(lines: &mut [Line]) {
@@ -162,30 +187,22 @@ fn progress(length: usize) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style)
 }
 
-/// Every way of decoding on one prompt, beside the one that made `text`.
+/// Every way of decoding on one prompt, the one that made `text` the last.
 pub fn table(
-    pair: Pair,
+    models: Models,
     settings: &Settings,
     prompt: &[Token],
     own: Mode,
-    statistics: Statistics,
     text: &str,
     args: &Args,
 ) -> anyhow::Result<Report> {
-    let modes = modes(own.paths, own.length.max(1), args.rows, settings, pair.target.device());
+    let mut modes = modes(own.paths, own.length.max(1), args.rows, settings, models.target.device());
     let key = |mode: &Mode| (mode.paths, mode.length, mode.name(), mode.rows);
-    let is_own = |mode: &Mode| key(mode) == key(&own);
+    modes.retain(|mode| key(mode) != key(&own));
+    modes.push(own);
     let bar = progress(modes.len());
-    let mut models = (pair.draft, pair.target);
-    let mut results = Vec::new();
-    for mode in modes.iter().filter(|mode| !is_own(mode)) {
-        bar.set_message(mode.name());
-        let (back, statistics) = generate(models, settings, *mode, &[prompt.to_vec()], args, &bar)?;
-        models = back;
-        results.push(line(*mode, &statistics));
-    }
+    let (_, mut results) = generate(models, settings, &modes, &[prompt.to_vec()], args, &bar)?;
     bar.finish_and_clear();
-    results.push(line(own, &statistics));
     speed_ups(&mut results);
     Ok(Report {
         text: Some(text.into()),
@@ -207,17 +224,13 @@ struct Counts {
 }
 
 /// Every way of decoding over all prompts, then all verifiers on the same drafts.
-pub fn bench(pair: Pair, settings: &Settings, prompts: &[Vec<Token>], args: &Args) -> anyhow::Result<Report> {
-    let device = pair.target.device();
+pub fn bench(mut models: Models, settings: &Settings, prompts: &[Vec<Token>], args: &Args) -> anyhow::Result<Report> {
+    let device = models.target.device();
     let modes = if args.same_drafts { Vec::new() } else { modes(args.paths, args.length, args.rows, settings, device) };
     let bar = progress((modes.len() + 1) * prompts.len());
-    let mut models = (pair.draft, pair.target);
     let mut results = Vec::new();
-    for mode in modes {
-        bar.set_message(mode.name());
-        let (back, statistics) = generate(models, settings, mode, prompts, args, &bar)?;
-        models = back;
-        results.push(line(mode, &statistics));
+    if !modes.is_empty() {
+        (models, results) = generate(models, settings, &modes, prompts, args, &bar)?;
     }
     speed_ups(&mut results);
     bar.set_message("same drafts");
@@ -238,7 +251,7 @@ pub fn bench(pair: Pair, settings: &Settings, prompts: &[Vec<Token>], args: &Arg
 /// Asks every verifier about every round of texts that the k-SEQ recursion goes on with: none is asked about drafts that
 /// its own choices led to.
 fn same_drafts(
-    models: (Llama, Llama),
+    models: Models,
     settings: &Settings,
     prompts: &[Vec<Token>],
     args: &Args,
@@ -247,7 +260,7 @@ fn same_drafts(
     let verifiers = Verifier::all(args.paths);
     let driver: Verifier = "kseq".parse()?;
     let settings = Settings { verifier: driver, adaptive: false, ..settings.clone() };
-    let mut engine = Speculative::new(models.0, models.1, settings)?;
+    let mut engine = Speculative::new(models.draft, models.target, settings)?;
     let mut counts = vec![Counts::default(); verifiers.len()];
     let mut rounds = Vec::new();
     for (i, prompt) in prompts.iter().enumerate() {

@@ -121,18 +121,18 @@ mod decoding {
 
     use super::{Args, Format};
     use crate::contest::{self, Mode};
-    use crate::texts::{Listener, Rows, decode, rows_of};
+    use crate::texts::{Listener, Models, Rows, decode, rows_of};
     use crate::{Verdict, output};
 
     pub fn run(args: &Args) -> anyhow::Result<Verdict> {
         if args.tokens == 0 {
             bail!("-n: 0 tokens were asked for; there must be at least 1");
         }
-        let mut pair = load(args)?;
+        let pair = load(args)?;
         let settings = settings(args, &pair);
         if let Some(file) = &args.bench {
             let prompts = prompts(file, &pair.tokenizer)?;
-            let report = contest::bench(pair, &settings, &prompts, args)?;
+            let report = contest::bench(Models::new(pair.draft, pair.target), &settings, &prompts, args)?;
             output::print(&match args.format {
                 Format::Text => report.text(),
                 Format::Json => output::json(&report)?,
@@ -158,14 +158,14 @@ mod decoding {
             log: args.log.as_deref().map(|path| open_log(path, &settings, vocab)).transpose()?,
             seen: None,
         };
-        let ((draft, target), statistics) = decode((draft, target), settings.clone(), rows, &[request], &mut listener)?;
+        let models = Models::new(draft, target);
+        let (models, _) = decode(models, settings.clone(), rows, &[request], &mut listener)?;
         let text = listener.finish()?;
         if args.text_only {
             return Ok(Verdict::Passed);
         }
         let own = Mode { paths: args.paths, length: args.length, verifier: settings.verifier, rows };
-        pair = Pair { draft, target, tokenizer };
-        let report = contest::table(pair, &settings, &prompt, own, statistics, &text, args)?;
+        let report = contest::table(models, &settings, &prompt, own, &text, args)?;
         output::print(&match args.format {
             Format::Text => report.text(),
             Format::Json => output::json(&report)?,

@@ -54,22 +54,45 @@ impl<F: FnMut()> Listener for WhenDone<F> {
     }
 }
 
-/// Generates one text after the other. Gives the draft and the target model back.
+#[cfg(feature = "candle-cuda")]
+type DeviceSampler = CudaSampler;
+#[cfg(not(feature = "candle-cuda"))]
+type DeviceSampler = std::convert::Infallible;
+
+/// A pair of models, and what verifies where they left their scores.
+pub struct Models {
+    pub draft: Llama,
+    pub target: Llama,
+    /// Kept from text to text: it has its kernels loaded.
+    sampler: Option<DeviceSampler>,
+}
+
+impl Models {
+    pub fn new(draft: Llama, target: Llama) -> Self {
+        Models { draft, target, sampler: None }
+    }
+}
+
+/// Generates one text after the other. Gives the models back.
 pub fn decode<H: Listener>(
-    (draft, target): (Llama, Llama),
+    Models { draft, target, sampler }: Models,
     settings: Settings,
     rows: Rows,
     requests: &[Request],
     listener: &mut H,
-) -> anyhow::Result<((Llama, Llama), Statistics)> {
+) -> anyhow::Result<(Models, Statistics)> {
     match rows {
-        Rows::Host => run(Speculative::new(draft, target, settings)?, requests, listener, H::drafted),
+        Rows::Host => {
+            let engine = Speculative::new(draft, target, settings)?;
+            let ((draft, target, _), statistics) = run(engine, requests, listener, H::drafted)?;
+            Ok((Models { draft, target, sampler }, statistics))
+        }
         #[cfg(feature = "candle-cuda")]
         Rows::Device => {
-            let sampler = CudaSampler::new(target.device())?;
+            let sampler = sampler.map_or_else(|| CudaSampler::new(target.device()), Ok)?;
             let engine = Speculative::with_sampler(Resident(draft), Resident(target), settings, sampler)?;
-            let ((draft, target), statistics) = run(engine, requests, listener, |_, _, _| ())?;
-            Ok(((draft.0, target.0), statistics))
+            let ((draft, target, sampler), statistics) = run(engine, requests, listener, |_, _, _| ())?;
+            Ok((Models { draft: draft.0, target: target.0, sampler: Some(sampler) }, statistics))
         }
         #[cfg(not(feature = "candle-cuda"))]
         Rows::Device => anyhow::bail!("this build leaves no rows on a device"),
@@ -81,7 +104,7 @@ fn run<D, T, S, H>(
     requests: &[Request],
     listener: &mut H,
     drafted: impl Fn(&mut H, &Round<S::Law>, &RoundCoins),
-) -> anyhow::Result<((D, T), Statistics)>
+) -> anyhow::Result<((D, T, S), Statistics)>
 where
     D: Model,
     T: Model<Row = D::Row>,
@@ -97,5 +120,5 @@ where
         }
     }
     let statistics = engine.statistics().clone();
-    Ok((engine.into_models(), statistics))
+    Ok((engine.into_parts(), statistics))
 }
