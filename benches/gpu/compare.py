@@ -89,6 +89,8 @@ class Inputs:
 def time_of(calls, repeats=15):
     """The median time of a call, in microseconds: all calls in one graph, replayed."""
     stream = torch.cuda.Stream()
+    # The inputs are made on another stream, and memory that is free to that one may still be in use by it.
+    torch.cuda.synchronize()
     with torch.cuda.stream(stream):
         for call in calls[:3]:
             call()
