@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use draftpick::Coin;
 use draftpick::gpu::{Buffer, Device, Draws, Forest, Rows, Score, Shaping, Stream, TreeRule, TreeVerifier};
-use draftpick::path::{Coins, DraftTree, LogitRow, PathError, Purpose, ROOT, Round, RoundCoins, Row};
+use draftpick::path::{DraftTree, LogitRow, PathError, Purpose, ROOT, Round, RoundCoins, Row};
 use half::bf16;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
