@@ -1,9 +1,13 @@
 //! A checked probability distribution over a vocabulary, and the coins that draw from it.
 
+mod sampling;
+
 use std::fmt;
 
 use rand::distr::{Distribution, StandardUniform};
 use rand::{Rng, RngExt};
+
+pub use sampling::Sampling;
 
 use crate::sum::Sum;
 
@@ -208,102 +212,6 @@ impl Logit for half::bf16 {
     }
 }
 
-/// How logits become a distribution: temperature, then top-k, then top-p, then min-p, the order in which Hugging
-/// Face transformers applies its logits processors.
-///
-/// `Sampling::default()` changes nothing: temperature 1 and no filter.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// Divides the logits; finite and at least 0. 0 is greedy: all mass on the largest logit, the lowest token
-    /// winning a tie.
-    pub temperature: f64,
-    /// Keeps the tokens whose logit is at least the `top_k`-th largest (ties with it stay). At least 1.
-    pub top_k: Option<usize>,
-    /// Keeps the most probable tokens until their mass reaches `top_p`, at least one. In `[0, 1]`.
-    pub top_p: Option<f64>,
-    /// Keeps the tokens at least `min_p` times as probable as the most probable one. In `[0, 1]`.
-    pub min_p: Option<f64>,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling { temperature: 1.0, top_k: None, top_p: None, min_p: None }
-    }
-}
-
-impl Sampling {
-    pub(crate) fn check(&self) -> Result<(), PmfError> {
-        let parameter = |name, value, range| Err(PmfError::Parameter { name, value, range });
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return parameter("temperature", self.temperature, "finite and at least 0");
-        }
-        if self.top_k == Some(0) {
-            return parameter("top_k", 0.0, "at least 1");
-        }
-        for (name, value) in [("top_p", self.top_p), ("min_p", self.min_p)] {
-            if let Some(value) = value
-                && !(0.0..=1.0).contains(&value)
-            {
-                return parameter(name, value, "in [0, 1]");
-            }
-        }
-        Ok(())
-    }
-
-    /// The logits after temperature and filters: what [`Pmf::from_logits`] takes the exponentials of, in f32, with −∞
-    /// for the tokens that were filtered out. The largest is 0.
-    ///
-    /// # Errors
-    /// As [`Pmf::from_logits`].
-    pub fn apply(&self, logits: &[f32]) -> Result<Vec<f32>, PmfError> {
-        Ok(self.scores(logits)?.into_iter().map(|score| score as f32).collect())
-    }
-
-    /// The logarithms of the probabilities, but for a constant: the largest is 0.
-    fn scores<L: Logit>(&self, logits: &[L]) -> Result<Vec<f64>, PmfError> {
-        self.check()?;
-        check_len(logits.len())?;
-        let mut scores: Vec<f64> = logits.iter().map(|logit| logit.to_f64()).collect();
-        let (mut argmax, mut max) = (0, f64::NEG_INFINITY);
-        for (token, &score) in scores.iter().enumerate() {
-            if score.is_nan() || score == f64::INFINITY {
-                return Err(PmfError::Logit { token, value: score });
-            }
-            if score > max {
-                (argmax, max) = (token, score);
-            }
-        }
-        if max == f64::NEG_INFINITY {
-            return Err(PmfError::AllMasked { len: scores.len() });
-        }
-        if self.temperature == 0.0 {
-            scores.fill(f64::NEG_INFINITY);
-            scores[argmax] = 0.0;
-            return Ok(scores);
-        }
-        // Shifted before it is divided: a small temperature must not overflow.
-        for score in &mut scores {
-            // 0 has no sign: equal logits are told apart by nothing but their tokens.
-            *score = (*score - max) / self.temperature + 0.0;
-        }
-        if let Some(k) = self.top_k {
-            keep_top_k(&mut scores, k);
-        }
-        if let Some(mass) = self.top_p {
-            keep_top_p(&mut scores, mass);
-        }
-        if let Some(share) = self.min_p {
-            // The scores are log-ratios to the most probable token.
-            for score in &mut scores {
-                if score.exp() < share {
-                    *score = f64::NEG_INFINITY;
-                }
-            }
-        }
-        Ok(scores)
-    }
-}
-
 impl Pmf {
     /// Takes probabilities that already add up to 1.
     ///
@@ -336,7 +244,7 @@ impl Pmf {
     /// The distribution that a decoder samples from: softmax of the logits after temperature and filters,
     /// computed in f64 whatever the type of the logits.
     ///
-    /// `O(V)`; with top-p `O(V log V)`.
+    /// `O(V)`; with top-k or top-p on average.
     ///
     /// # Errors
     /// No entries or too many; a logit NaN or +∞; all logits −∞; a sampling parameter outside its range.
@@ -435,46 +343,9 @@ fn checked_sum(weights: &[f64]) -> Result<f64, PmfError> {
     }
 }
 
-fn keep_top_k(scores: &mut [f64], k: usize) {
-    if k >= scores.len() {
-        return;
-    }
-    let mut ranked = scores.to_vec();
-    let (_, &mut threshold, _) = ranked.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-    for score in scores {
-        if *score < threshold {
-            *score = f64::NEG_INFINITY;
-        }
-    }
-}
-
-/// Drops the least probable tokens while the mass dropped stays within `1 − top_p`; of equal tokens the lower goes
-/// first. The most probable token always stays.
-fn keep_top_p(scores: &mut [f64], top_p: f64) {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-    let total: f64 = order.iter().map(|&token| scores[token].exp()).sum();
-    let mut dropped = 0.0;
-    for &token in &order[..order.len() - 1] {
-        dropped += scores[token].exp();
-        if dropped / total > 1.0 - top_p {
-            break;
-        }
-        scores[token] = f64::NEG_INFINITY;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn probabilities(logits: &[f64], sampling: Sampling) -> Vec<f64> {
-        Pmf::from_logits(logits, &sampling).unwrap().as_slice().to_vec()
-    }
-
-    fn logs(weights: &[f64]) -> Vec<f64> {
-        weights.iter().map(|w: &f64| w.ln()).collect()
-    }
 
     #[test]
     fn refuses_what_is_no_distribution() {
@@ -500,47 +371,6 @@ mod tests {
         ] {
             assert!(matches!(Pmf::from_logits(&[0.0], &sampling), Err(PmfError::Parameter { .. })));
         }
-    }
-
-    #[test]
-    fn filters_apply_in_order() {
-        let logits = logs(&[0.4, 0.3, 0.2, 0.1]);
-        let default = Sampling::default();
-        let close = |a: Vec<f64>, b: [f64; 4]| {
-            a.iter().zip(b).for_each(|(a, b)| approx::assert_abs_diff_eq!(*a, b, epsilon = 1e-14));
-        };
-        close(probabilities(&logits, default), [0.4, 0.3, 0.2, 0.1]);
-        close(probabilities(&logits, Sampling { top_k: Some(2), ..default }), [4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
-        // 0.1 + 0.2 may go: what stays reaches 0.65.
-        close(probabilities(&logits, Sampling { top_p: Some(0.65), ..default }), [4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
-        close(probabilities(&logits, Sampling { top_p: Some(0.0), ..default }), [1.0, 0.0, 0.0, 0.0]);
-        close(probabilities(&logits, Sampling { min_p: Some(0.6), ..default }), [4.0 / 7.0, 3.0 / 7.0, 0.0, 0.0]);
-        // Top-k first: of (4/7, 3/7) the second is inside 0.6, of the full row it would not be the last kept.
-        close(probabilities(&logits, Sampling { top_k: Some(2), top_p: Some(0.5), ..default }), [1.0, 0.0, 0.0, 0.0]);
-        close(
-            probabilities(&logits, Sampling { temperature: 0.5, ..default }),
-            [16.0, 9.0, 4.0, 1.0].map(|w| w / 30.0),
-        );
-    }
-
-    #[test]
-    fn ties_at_the_top_k_threshold_stay() {
-        let kept = probabilities(&[1.0, 2.0, 1.0, 0.0], Sampling { top_k: Some(2), ..Sampling::default() });
-        assert_eq!(kept.iter().filter(|&&p| p > 0.0).count(), 3);
-    }
-
-    #[test]
-    fn zeros_of_both_signs_are_one_tie() {
-        let half = Sampling { top_p: Some(0.5), ..Sampling::default() };
-        assert_eq!(probabilities(&[0.0, -0.0, 0.0, -0.0], half), [0.0, 0.0, 0.5, 0.5]);
-    }
-
-    #[test]
-    fn temperature_zero_is_greedy_and_tiny_temperatures_do_not_overflow() {
-        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        assert_eq!(probabilities(&[1.0, 3.0, 3.0], greedy), [0.0, 1.0, 0.0]);
-        let tiny = Sampling { temperature: 1e-300, ..Sampling::default() };
-        assert_eq!(probabilities(&[1e30, -1e30], tiny), [1.0, 0.0]);
     }
 
     #[test]
