@@ -14,7 +14,7 @@ enum RowFlag {
     ROW_TARGET_ALL_MASKED = 8,    // the same of the target row
     ROW_NOT_DRAWN = 16,           // a draft has probability 0 under its own law; `token` says which draft
     ROW_OUT_OF_VOCABULARY = 32,   // a draft is no token; `token` says which draft
-    ROW_NO_RESIDUAL = 64,         // rejected, and rounding left the residual no mass
+    ROW_NO_RESIDUAL = 64,         // rejected, and rounding left neither the residual nor the target any mass
     ROW_TOO_MANY_CELLS = 128,     // the grid does not fit MAX_CELLS
     ROW_NO_SUCH_ROW = 256,        // the pair names a row that is not there
     ROW_TOO_MANY_DRAFTS = 512,    // the pair has more drafts than there is room for
