@@ -46,11 +46,11 @@ impl Sampling {
         Ok(())
     }
 
-    /// The logits after temperature and filters: what [`Pmf::from_logits`] takes the exponentials of, in f32, with −∞
+    /// The logits after temperature and filters: what [`Pmf::from_logits`](super::Pmf::from_logits) takes the exponentials of, in f32, with −∞
     /// for the tokens that were filtered out. The largest is 0.
     ///
     /// # Errors
-    /// As [`Pmf::from_logits`].
+    /// As [`Pmf::from_logits`](super::Pmf::from_logits).
     pub fn apply(&self, logits: &[f32]) -> Result<Vec<f32>, PmfError> {
         Ok(self.scores(logits)?.into_iter().map(|score| score as f32).collect())
     }
