@@ -46,8 +46,8 @@ impl Sampling {
         Ok(())
     }
 
-    /// The logits after temperature and filters: what [`Pmf::from_logits`](super::Pmf::from_logits) takes the exponentials of, in f32, with −∞
-    /// for the tokens that were filtered out. The largest is 0.
+    /// The logits after temperature and filters: what [`Pmf::from_logits`](super::Pmf::from_logits) takes the exponentials
+    /// of, in f32, with −∞ for the tokens that were filtered out. The largest is 0.
     ///
     /// # Errors
     /// As [`Pmf::from_logits`](super::Pmf::from_logits).
