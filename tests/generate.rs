@@ -222,4 +222,8 @@ fn what_is_logged_passes_the_audit() {
         // One there is left alone.
         bad(&["--prompt", PROMPT, "-n", "4", "--log", log], &["--log", "cannot make"]);
     }
+    // What is refused leaves none behind.
+    let log = folder.join("refused.jsonl");
+    bad(&["-K", "0", "--log", log.to_str().unwrap()], &["paths is 0"]);
+    assert!(!log.exists());
 }

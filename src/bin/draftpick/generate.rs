@@ -151,11 +151,12 @@ mod decoding {
         let rows = rows_of(settings.verifier, asked, &settings, target.device());
         let mut listener = Telling {
             args,
-            stop: &settings.stop,
+            settings: &settings,
+            vocab,
             stream: tokenizer.stream(),
             started: false,
             text: String::new(),
-            log: args.log.as_deref().map(|path| open_log(path, &settings, vocab)).transpose()?,
+            log: None,
             seen: None,
         };
         let models = Models::new(draft, target);
@@ -176,12 +177,14 @@ mod decoding {
     /// Prints the text as it comes, and logs its rounds if asked to.
     struct Telling<'a> {
         args: &'a Args,
-        stop: &'a [Token],
+        settings: &'a Settings,
+        vocab: usize,
         stream: TextStream<'a>,
         started: bool,
         text: String,
+        /// Made when the first round is over: what is refused before leaves no file.
         log: Option<Writer<BufWriter<File>>>,
-        /// The round that is about to be decided, if there is a log.
+        /// The round that is about to be decided, if it is to be logged.
         seen: Option<Round<LogitRow>>,
     }
 
@@ -208,20 +211,24 @@ mod decoding {
 
     impl Listener for Telling<'_> {
         fn drafted(&mut self, round: &Round<LogitRow>, _: &RoundCoins) {
-            if self.log.is_some() {
+            if self.args.log.is_some() {
                 self.seen = Some(round.clone());
             }
         }
 
         fn heard(&mut self, Progress { tokens, .. }: Progress) -> anyhow::Result<()> {
+            if let (Some(path), Some(round)) = (&self.args.log, self.seen.take()) {
+                let log = match &mut self.log {
+                    Some(log) => log,
+                    None => self.log.insert(open_log(path, self.settings, self.vocab)?),
+                };
+                log.write(&Record::of_round(&round, tokens.clone())?)?;
+            }
             // The prompt is shown once there is something to go on with: bad settings show in the first round.
             if !std::mem::replace(&mut self.started, true) {
                 say(self.args, &self.args.prompt)?;
             }
-            if let (Some(log), Some(round)) = (&mut self.log, &self.seen) {
-                log.write(&Record::of_round(round, tokens.clone())?)?;
-            }
-            for token in tokens.into_iter().filter(|token| !self.stop.contains(token)) {
+            for token in tokens.into_iter().filter(|token| !self.settings.stop.contains(token)) {
                 let piece = self.stream.push(token)?;
                 say(self.args, &piece)?;
                 self.text += &piece;
