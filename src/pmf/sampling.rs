@@ -147,7 +147,8 @@ impl Kernel for Exponentials<'_> {
 /// Drops the least probable tokens while the mass dropped stays within `1 − top_p`; of equal tokens the lower goes
 /// first. The most probable token always stays. The largest score is 0.
 ///
-/// `O(V)` on average: nothing is sorted. Bins of like scores go as a whole as long as they may, then the tokens of the next.
+/// `O(V)` on average: nothing is sorted. Bins of like scores go as a whole as long as they may; the next one is halved by rank
+/// until the cut is found.
 fn keep_top_p(scores: &mut [f64], top_p: f64) {
     let mut masses = vec![0.0; scores.len()];
     simd::run(Exponentials { scores, into: &mut masses });
@@ -164,46 +165,34 @@ fn keep_top_p(scores: &mut [f64], top_p: f64) {
         cut -= 1;
     }
     let mut rest: Vec<usize> = (0..scores.len()).filter(|&token| bin(scores[token]) == cut).collect();
-    // The most probable one, of equal ones the last.
-    let last = rest.iter().copied().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     if cut == 0 {
+        // Without the most probable one, of equal ones the last.
+        let last = rest.iter().copied().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
         rest.retain(|&token| Some(token) != last);
     }
     for score in scores.iter_mut() {
         *score = if bin(*score) > cut { f64::NEG_INFINITY } else { *score };
     }
-    let dropped = dropped_of(&mut rest, scores, &masses, |more| fits(below.value() + more));
-    for &token in &rest[..dropped] {
-        scores[token] = f64::NEG_INFINITY;
-    }
-}
-
-/// How many of the tokens, in the order of their scores, may go together; those then come first. They come in order of their
-/// numbers.
-fn dropped_of(tokens: &mut [usize], scores: &[f64], masses: &[f64], fits: impl Fn(f64) -> bool) -> usize {
-    let (mut low, mut high) = (0, tokens.len());
     // Equal ones, as rows in few bits have them, are in order.
-    if tokens.windows(2).all(|pair| scores[pair[0]] == scores[pair[1]]) {
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if fits((middle + 1) as f64 * masses[tokens[middle]]) { low = middle + 1 } else { high = middle }
-        }
-        return low;
-    }
-    let mut below = Sum::default();
+    let in_order = rest.windows(2).all(|pair| scores[pair[0]] == scores[pair[1]]);
+    let (mut low, mut high) = (0, rest.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        let by_rank = |&a: &usize, &b: &usize| scores[a].total_cmp(&scores[b]).then(a.cmp(&b));
-        tokens[low..high].select_nth_unstable_by(middle - low, by_rank);
+        if !in_order {
+            let by_rank = |&a: &usize, &b: &usize| scores[a].total_cmp(&scores[b]).then(a.cmp(&b));
+            rest[low..high].select_nth_unstable_by(middle - low, by_rank);
+        }
         let mut sum = below;
-        tokens[low..=middle].iter().for_each(|&token| sum.add(masses[token]));
+        rest[low..=middle].iter().for_each(|&token| sum.add(masses[token]));
         if fits(sum.value()) {
             (low, below) = (middle + 1, sum);
         } else {
             high = middle;
         }
     }
-    low
+    for &token in &rest[..low] {
+        scores[token] = f64::NEG_INFINITY;
+    }
 }
 
 #[cfg(test)]
